@@ -1,0 +1,3 @@
+import { readyOrExit } from './ready.mjs'
+
+await readyOrExit()

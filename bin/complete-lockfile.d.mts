@@ -1,0 +1,5 @@
+export interface MissingPackage {
+  readonly name: string
+  readonly version: string
+}
+export function missingFrom(lockfile: unknown): readonly MissingPackage[]

@@ -1,0 +1,15 @@
+/** All activities of a worker. */
+import { foreignSpawnActivities } from './foreign-streams.js'
+import type { Parts } from './parts.js'
+import { signalActivities } from './signals.js'
+import { spawnActivities } from './spawns.js'
+import { sweepActivities } from './sweep.js'
+
+export const allActivities = (parts: Parts) => ({
+  ...spawnActivities(parts),
+  ...foreignSpawnActivities(parts),
+  ...signalActivities(parts),
+  ...sweepActivities(parts),
+})
+
+export type Activities = ReturnType<typeof allActivities>

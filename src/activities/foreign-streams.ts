@@ -1,0 +1,202 @@
+/**
+ * Spawning with a foreign stream server, after the reservation: streams, then visibility, then first messages (A4 of `spawns.ts`).
+ *
+ * What is to be made was written down by the reservation, in one row of the operation: each step reads it, so that a repeated step makes the same.
+ * Until `activateEntities` everything is undone by `dropStreams` and `dropReservations`; after it the operation only goes forward.
+ */
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
+import { AgentsError, errors, type Refusal } from '../domain/errors.js'
+import { entryOf } from '../domain/events.js'
+import { type EntityUrl, mainStream, type OperationId, zeroOffset } from '../domain/ids.js'
+import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
+import type { SpawnPlan } from '../domain/spawn-plan.js'
+import { findOutcome, findPayloads, lockOperation, recordOutcome } from '../registry/operations.js'
+import { activateEntities, dropReservations, findReservations, reservedBy } from '../registry/spawning.js'
+import { isRefused, type StreamAppend, type StreamStore } from '../streams/store.js'
+import type { Parts } from './parts.js'
+
+/** Requests to the stream server at once. */
+const parallelRequests = 16
+/** How long a lost race waits for its winner to become visible. */
+const winnerLimitMs = 5_000
+
+export interface Operation {
+  readonly operationId: OperationId
+}
+
+export interface StreamsMade extends Operation {
+  /** Entities whose stream's place was taken by a stream that is not ours. */
+  readonly taken: readonly EntityUrl[]
+}
+
+export interface ForeignSpawnActivities {
+  /** Makes the streams with their first entries. Idempotent: a stream that this operation made counts as made. */
+  createStreams(operation: Operation): Promise<StreamsMade>
+  /** One transaction: rows become visible, first messages are written down as intents, the outcome is recorded. */
+  activateEntities(made: StreamsMade): Promise<void>
+  /** Carries out written-down appends and reports the outcome. */
+  landAppends(operation: Operation): Promise<readonly SpawnVerdict[]>
+  /** Compensation: removes the streams that this operation made for rows which are still reserved. */
+  dropStreams(operation: Operation): Promise<void>
+  /** Compensation: gives up the reserved rows. */
+  dropReservations(operation: Operation): Promise<void>
+}
+
+export interface PlannedStream {
+  readonly url: EntityUrl
+  readonly first: string
+  readonly messages: readonly string[]
+}
+
+/** What the later steps need to know. */
+interface ForeignSpawn {
+  readonly items: readonly { readonly url: EntityUrl; readonly createdAt: number; readonly refusal: Refusal | null }[]
+  readonly streams: readonly PlannedStream[]
+}
+
+const rowId = (id: OperationId): string => `${id}/streams`
+
+/** The row that the reservation writes. */
+export function foreignStreamsRow(batch: SpawnBatch, answers: readonly (SpawnPlan | AgentsError)[], reserved: readonly SpawnPlan[]) {
+  const content: ForeignSpawn = {
+    items: batch.items.map((item, index) => {
+      const answer = answers[index]
+      if (answer instanceof AgentsError) return { url: item.url, createdAt: 0, refusal: answer.refusal }
+      return { url: item.url, createdAt: answer?.entity.created_at ?? 0, refusal: null }
+    }),
+    streams: reserved.map((plan) => ({
+      url: plan.entity.url,
+      first: plan.firstEntry.toString('utf8'),
+      messages: plan.messages.map((event) => entryOf([event]).toString('utf8')),
+    })),
+  }
+  return { id: rowId(batch.operationId), payload: JSON.stringify(content) }
+}
+
+export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => {
+  const readSpawn = async (id: OperationId): Promise<ForeignSpawn> => {
+    const payload = (await findPayloads(parts.database, [rowId(id)])).get(rowId(id))
+    return payload === undefined ? { items: [], streams: [] } : (JSON.parse(payload) as ForeignSpawn) // written by `foreignStreamsRow` alone
+  }
+
+  return {
+    async createStreams({ operationId }) {
+      const { streams } = await readSpawn(operationId)
+      const store = foreignStore(parts)
+      const made = await inParallel(streams, (planned) => makeStream(store, planned, operationId))
+      return { operationId, taken: streams.filter((_, index) => !made[index]).map((planned) => planned.url) }
+    },
+
+    async activateEntities({ operationId, taken }) {
+      const { items, streams } = await readSpawn(operationId)
+      const mine = streams.filter((planned) => !taken.includes(planned.url))
+      await untilWinnersStand(
+        parts,
+        operationId,
+        items.filter((item) => item.refusal === null).map((item) => item.url), // what was refused may be no URL at all
+      )
+      await parts.database.transaction(async (tx) => {
+        await lockOperation(tx, operationId)
+        if ((await findOutcome(tx, operationId)) !== null) return
+        const active = await activateEntities(
+          tx,
+          operationId,
+          mine.map((planned) => planned.url),
+        )
+        await dropReservations(tx, operationId)
+        const messages = mine.filter((planned) => active.has(planned.url)).flatMap(messagesOf)
+        if (parts.appends.kind === 'intents') await parts.appends.intendIn(tx, operationId, messages)
+        await recordOutcome(tx, operationId, verdictsOf(items, active, taken, tx.txid))
+      })
+    },
+
+    async landAppends({ operationId }) {
+      if (parts.appends.kind === 'intents') await parts.appends.landOperation(operationId)
+      const verdicts = (await findOutcome<SpawnVerdict>(parts.database, operationId)) ?? []
+      parts.deliver(operationId, verdicts)
+      return verdicts
+    },
+
+    async dropStreams({ operationId }) {
+      const { streams } = await readSpawn(operationId)
+      const reserved = new Set<string>(await reservedBy(parts.database, operationId))
+      const store = foreignStore(parts)
+      await inParallel(
+        streams.filter((planned) => reserved.has(planned.url)),
+        async (planned) => {
+          if (await isOurs(store, planned)) await store.delete(mainStream(planned.url))
+        },
+      )
+    },
+
+    async dropReservations({ operationId }) {
+      await dropReservations(parts.database, operationId)
+    },
+  }
+}
+
+function foreignStore(parts: Parts): StreamStore {
+  if (parts.appends.kind === 'intents') return parts.appends.streams
+  throw new Error('streams in Postgres are made in the transaction of their rows')
+}
+
+const messagesOf = (planned: PlannedStream): StreamAppend[] =>
+  planned.messages.map((message) => ({ path: mainStream(planned.url), contentType: 'application/json', body: Buffer.from(message) }))
+
+/** True when the stream stands with our first entry, whoever's attempt made it. */
+export async function makeStream(store: StreamStore, planned: PlannedStream, operation: OperationId): Promise<boolean> {
+  const verdict = await store.create(mainStream(planned.url), {
+    contentType: 'application/json',
+    body: Buffer.from(planned.first),
+    operation,
+  })
+  if (verdict.outcome === 'created') return true
+  return await isOurs(store, planned)
+}
+
+/** Clients cannot make main streams: one that begins with our own first entry is ours. */
+async function isOurs(store: StreamStore, planned: PlannedStream): Promise<boolean> {
+  const expected = JSON.parse(planned.first) as unknown[]
+  const read = await store.readEvents(mainStream(planned.url), zeroOffset, expected.length)
+  if (isRefused(read as { outcome: string })) return false
+  const found = 'events' in read ? read.events.map(({ item }) => withoutOffset(item)) : []
+  return found.length === expected.length && isDeepStrictEqual(found, expected)
+}
+
+function withoutOffset(item: unknown): unknown {
+  if (typeof item !== 'object' || item === null || !('headers' in item)) return item
+  const { offset: _, ...headers } = item.headers as Record<string, unknown>
+  return { ...item, headers }
+}
+
+/** A caller who is told "exists" reads at once (spec/02 §6.5): the winner of a URL must be visible, or gone, before the loser is answered. */
+async function untilWinnersStand(parts: Parts, own: OperationId, urls: readonly EntityUrl[]): Promise<void> {
+  for (const deadline = Date.now() + winnerLimitMs; Date.now() < deadline; await delay(25)) {
+    const others = [...(await findReservations(parts.database, urls)).values()].filter((holder) => holder !== own)
+    if (others.length === 0) return
+  }
+}
+
+function verdictsOf(items: ForeignSpawn['items'], active: ReadonlySet<string>, taken: readonly EntityUrl[], txid: number): SpawnVerdict[] {
+  const answered = new Set<EntityUrl>()
+  return items.map(({ url, createdAt, refusal }): SpawnVerdict => {
+    if (refusal !== null) return { outcome: 'refused', url, refusal }
+    if (taken.includes(url)) return { outcome: 'refused', url, refusal: errors.STREAM_NOT_FREE(url).refusal }
+    if (!active.has(url) || answered.has(url)) return { outcome: 'refused', url, refusal: errors.DUPLICATE_URL(url).refusal }
+    answered.add(url)
+    return { outcome: 'spawned', url, txid, createdAt }
+  })
+}
+
+/** Bounded parallelism; every result in the order of the items. */
+async function inParallel<Item, Result>(items: readonly Item[], work: (item: Item) => Promise<Result>): Promise<Result[]> {
+  const results: Result[] = []
+  let next = 0
+  const lane = async () => {
+    for (let index = next++; index < items.length; index = next++) results[index] = await work(items[index] as Item)
+  }
+  await Promise.all(Array.from({ length: Math.min(parallelRequests, items.length) }, lane))
+  return results
+}

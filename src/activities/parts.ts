@@ -1,0 +1,41 @@
+/** What activities work with: handed to them by the process that runs them (`worker.ts`, `server.ts`), each part as small as they need it. */
+import type { AgentsError } from '../domain/errors.js'
+import type { OperationId } from '../domain/ids.js'
+import type { SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
+import type { SpawnPlan } from '../domain/spawn-plan.js'
+import type { Database, Transaction } from '../registry/database.js'
+import type { AppendVerdict, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
+
+/** How appends and rows become one. */
+export type Appends =
+  | {
+      readonly kind: 'transaction'
+      readonly streams: TransactionalStreams
+      appendIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
+      announce(appends: readonly StreamAppend[]): void
+    }
+  | {
+      readonly kind: 'intents'
+      readonly streams: StreamStore
+      intendIn(tx: Transaction, id: OperationId, appends: readonly StreamAppend[]): Promise<void>
+      landOperation(id: OperationId): Promise<void>
+      sweep(): Promise<number>
+    }
+
+/** The rules of a spawn and of a signal: the same for callers over HTTP and for those who start workflows. */
+export interface Rules {
+  /** All checks but whether the URL is free, which the INSERT decides (spec/02 §6.2). */
+  planSpawn(item: SpawnItem, seed: string): Promise<SpawnPlan | AgentsError>
+  /** The plans of those among these principals whose entity does not exist yet; each may have lost a race when it is carried out. */
+  planPrincipals(principals: readonly string[]): Promise<readonly SpawnPlan[]>
+  /** spec/05 §1.2, rows 1–6. Null: nothing stands against it so far. */
+  refuseSignal(item: SignalItem): Promise<AgentsError | null>
+}
+
+export interface Parts {
+  readonly database: Database
+  readonly appends: Appends
+  readonly rules: Rules
+  /** Hands an operation's verdicts to the request that waits for them in this process, if one does. */
+  deliver(id: OperationId, verdicts: readonly Verdict[]): void
+}

@@ -1,0 +1,40 @@
+/**
+ * Entities of principals: made on demand by whoever needs one, without a workflow.
+ *
+ * With streams in Postgres row and stream are one transaction. With a foreign stream server the row is reserved under a name that every
+ * process knows (`principal:<url>`) and the stream's bytes follow from the row alone: whoever comes next completes what a dead process began.
+ */
+import { mainStream, type OperationId, operationId } from '../domain/ids.js'
+import { parsePrincipal } from '../domain/principals.js'
+import { principalEntry, type SpawnPlan } from '../domain/spawn-plan.js'
+import { activateEntities, reservedSince } from '../registry/spawning.js'
+import { makeStream } from './foreign-streams.js'
+import { createTogether, insertRows } from './new-entities.js'
+import type { Parts } from './parts.js'
+
+/** Makes the entities of those principals that have none; a race is won by one, and all see its row. */
+export async function ensurePrincipals(parts: Parts, keys: readonly string[]): Promise<void> {
+  const { appends } = parts
+  const plans = await parts.rules.planPrincipals(keys)
+  if (appends.kind === 'intents') for (const plan of plans) await completePrincipal(parts, plan)
+  else if (plans.length > 0) {
+    await parts.database.transaction((tx) => createTogether(tx, appends, plans))
+    appends.announce(plans.map((plan) => ({ path: mainStream(plan.entity.url), contentType: 'application/json', body: plan.firstEntry })))
+  }
+}
+
+const reservationOf = (plan: SpawnPlan): OperationId => operationId(`principal:${plan.entity.url}`)
+
+async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<void> {
+  if (parts.appends.kind !== 'intents') return
+  const { url } = plan.entity
+  const id = reservationOf(plan)
+  await parts.database.transaction((tx) => insertRows(tx, [plan], id))
+  const createdAt = await reservedSince(parts.database, id)
+  if (createdAt === null) return // somebody else has completed it
+  const parsed = parsePrincipal(url)
+  if ('refused' in parsed) return
+  const first = principalEntry(parsed.principal, createdAt).toString('utf8')
+  if (await makeStream(parts.appends.streams, { url, first, messages: [] }, id))
+    await parts.database.transaction((tx) => activateEntities(tx, id, [url]))
+}

@@ -1,0 +1,187 @@
+/**
+ * Signalling and closing: row, event and (for an ending) the closed stream, for a batch, with a verdict per entity.
+ *
+ * C1  The transition is decided under the row's lock, by the table in `domain/signals.ts`; nothing leaves a terminal status.
+ * C2  An ending closes the stream in the same step as it changes the row: one transaction, or (with a foreign stream server) an intent
+ *     written in that transaction, which is carried out until it has happened. Closing only goes forward.
+ * C3  The same operation id means the same verdicts (A1 of `spawns.ts`).
+ */
+
+import type { EntityStatus } from '../domain/entity.js'
+import { AgentsError, errors } from '../domain/errors.js'
+import { entryOf, signalEvent } from '../domain/events.js'
+import { type EntityUrl, mainStream, type OperationId } from '../domain/ids.js'
+import type { Begun, SignalBatch, SignalItem, SignalVerdict } from '../domain/operations.js'
+import { receive, type SignalEffect } from '../domain/signals.js'
+import type { Transaction } from '../registry/database.js'
+import { findOutcome, findPayloads, lockOperation, recordOutcome } from '../registry/operations.js'
+import { lockEntities, setStatuses } from '../registry/statuses.js'
+import type { StreamAppend } from '../streams/store.js'
+import type { Operation } from './foreign-streams.js'
+import type { Parts } from './parts.js'
+
+export interface SignalActivities {
+  /** Rows and events of a batch. Idempotent by `operationId`. */
+  applySignals(batch: SignalBatch): Promise<Begun<SignalVerdict>>
+  /** Carries out what `applySignals` wrote down for a foreign stream server, and reports the outcome. */
+  landSignals(operation: Operation): Promise<readonly SignalVerdict[]>
+}
+
+export const signalActivities = (parts: Parts): SignalActivities => ({
+  async applySignals(batch) {
+    const done = await findOutcome<SignalVerdict>(parts.database, batch.operationId)
+    if (done === null) return await carryOut(parts, batch)
+    return parts.appends.kind === 'intents' ? { state: 'elsewhere' } : { state: 'done', verdicts: done }
+  },
+
+  async landSignals({ operationId }) {
+    if (parts.appends.kind === 'intents') await parts.appends.landOperation(operationId)
+    const verdicts = (await findOutcome<SignalVerdict>(parts.database, operationId)) ?? []
+    parts.deliver(operationId, verdicts)
+    return verdicts
+  },
+})
+
+async function carryOut(parts: Parts, batch: SignalBatch): Promise<Begun<SignalVerdict>> {
+  const items = await withPayloads(parts, batch.items)
+  const refusals = await Promise.all(items.map((item) => parts.rules.refuseSignal(item)))
+  const { verdicts, appends } = await parts.database.transaction(async (tx) => {
+    await lockOperation(tx, batch.operationId)
+    const done = await findOutcome<SignalVerdict>(tx, batch.operationId)
+    if (done !== null) return { verdicts: done, appends: [] }
+    const applied = await applyIn(tx, parts, { operationId: batch.operationId, items }, refusals)
+    await recordOutcome(tx, batch.operationId, applied.verdicts)
+    return applied
+  })
+  if (parts.appends.kind === 'intents') return { state: 'elsewhere' }
+  parts.appends.announce(appends)
+  parts.deliver(batch.operationId, verdicts)
+  return { state: 'done', verdicts }
+}
+
+async function withPayloads(parts: Parts, items: readonly SignalItem[]): Promise<readonly SignalItem[]> {
+  const ids = items.flatMap((item) => (item.payloadId === undefined ? [] : [item.payloadId]))
+  if (ids.length === 0) return items
+  const payloads = await findPayloads(parts.database, ids)
+  return items.map((item) => (item.payloadId === undefined ? item : { ...item, ...JSON.parse(payloads.get(item.payloadId) ?? '{}') }))
+}
+
+export interface AppliedSignals<Answer = SignalVerdict> {
+  readonly verdicts: readonly Answer[]
+  /** To be announced, or landed, after the commit. */
+  readonly appends: readonly StreamAppend[]
+}
+
+interface Decision {
+  readonly item: SignalItem
+  readonly previousStatus: EntityStatus
+  readonly effect: SignalEffect
+  readonly seed: string
+}
+
+/** An ending that a pass without endings has left alone. */
+export interface Deferred {
+  readonly outcome: 'deferred'
+}
+
+/**
+ * C1, C2 inside the caller's transaction. Signals to one entity take effect in the order given.
+ * `refusals` are those of `rules.refuseSignal`; the status is looked at once more, under the lock.
+ */
+export async function applyIn(
+  tx: Transaction,
+  parts: Parts,
+  batch: SignalBatch,
+  refusals: readonly (AgentsError | null)[],
+): Promise<AppliedSignals> {
+  const { decisions, appends, atMs } = await decideIn(tx, parts, batch, refusals, () => false)
+  return {
+    verdicts: decisions.map((decision, index) =>
+      verdictOf(decision as Decision | AgentsError, batch.items[index] as SignalItem, atMs, tx.txid),
+    ),
+    appends,
+  }
+}
+
+/** The same for signals that are no operation of their own: endings are left to `closeEntities`. */
+export async function applyButEndings(
+  tx: Transaction,
+  parts: Parts,
+  batch: SignalBatch,
+  refusals: readonly (AgentsError | null)[],
+): Promise<AppliedSignals<SignalVerdict | Deferred>> {
+  const { decisions, appends, atMs } = await decideIn(tx, parts, batch, refusals, (effect) => effect.ends)
+  const verdicts = decisions.map((decision, index) =>
+    decision === 'deferred' ? ({ outcome: decision } as const) : verdictOf(decision, batch.items[index] as SignalItem, atMs, tx.txid),
+  )
+  return { verdicts, appends }
+}
+
+async function decideIn(
+  tx: Transaction,
+  parts: Parts,
+  batch: SignalBatch,
+  refusals: readonly (AgentsError | null)[],
+  defers: (effect: SignalEffect) => boolean,
+) {
+  const atMs = Date.now()
+  const admitted = batch.items.filter((_, index) => refusals[index] === null).map((item) => item.url)
+  const locked = await lockEntities(tx, [...new Set(admitted)])
+  const statuses = new Map<EntityUrl, EntityStatus>([...locked.values()].map((row) => [row.url, row.status]))
+  const decisions = batch.items.map((item, index) => refusals[index] ?? decide(item, statuses, `${batch.operationId}/${index}`, defers))
+  const taken = decisions.filter((decision): decision is Decision => typeof decision === 'object' && !(decision instanceof AgentsError))
+  const appends = taken.map((decision) => appendOf(decision, atMs, tx.txid))
+  if (taken.length > 0) {
+    await setStatuses(tx, changesOf(taken, statuses, atMs))
+    await appendAll(tx, parts, batch.operationId, appends)
+  }
+  return { decisions, appends, atMs }
+}
+
+/** One change per entity: where its last signal left it. */
+function changesOf(taken: readonly Decision[], statuses: ReadonlyMap<EntityUrl, EntityStatus>, atMs: number) {
+  const last = new Map(taken.map(({ item, effect }) => [item.url, statuses.get(item.url) ?? effect.newStatus]))
+  return [...last].map(([url, status]) => ({ url, status, atMs }))
+}
+
+/** Moves `statuses` along, so that the next signal to the same entity meets the new status. */
+function decide(
+  item: SignalItem,
+  statuses: Map<EntityUrl, EntityStatus>,
+  seed: string,
+  defers: (effect: SignalEffect) => boolean,
+): Decision | AgentsError | 'deferred' {
+  const previousStatus = statuses.get(item.url)
+  if (previousStatus === undefined) return errors.ENTITY_GONE()
+  const effect = receive(previousStatus, item.signal)
+  if (effect === null) return errors.SIGNAL_LOST_RACE()
+  if (defers(effect)) return 'deferred'
+  statuses.set(item.url, effect.newStatus)
+  return { item, previousStatus, effect, seed }
+}
+
+function appendOf({ item, effect, previousStatus, seed }: Decision, atMs: number, txid: number): StreamAppend {
+  const event = signalEvent({
+    signal: item.signal,
+    effect,
+    previousStatus,
+    ...(item.reason === undefined ? {} : { reason: item.reason }),
+    ...(item.payload === undefined ? {} : { payload: item.payload }),
+    atMs,
+    txid,
+    seed,
+  })
+  return { path: mainStream(item.url), contentType: 'application/json', body: entryOf([event]), close: effect.ends }
+}
+
+/** A stream that is closed or gone already takes no event; the row's change stands (spec/05 §4). */
+async function appendAll(tx: Transaction, parts: Parts, id: OperationId, appends: readonly StreamAppend[]): Promise<void> {
+  if (parts.appends.kind === 'intents') return await parts.appends.intendIn(tx, id, appends)
+  await parts.appends.appendIn(tx, appends)
+}
+
+function verdictOf(decision: Decision | AgentsError, item: SignalItem, at: number, txid: number): SignalVerdict {
+  if (decision instanceof AgentsError) return { outcome: 'refused', url: item.url, refusal: decision.refusal }
+  const { previousStatus, effect } = decision
+  return { outcome: 'signalled', url: item.url, signal: item.signal, previousStatus, newStatus: effect.newStatus, at, txid }
+}

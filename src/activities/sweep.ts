@@ -1,0 +1,34 @@
+/** The safety net: what processes left behind when they died, and what nobody needs any more (design §3). */
+import { forgetOperations } from '../registry/operations.js'
+import { abandonedReservations, dropReservations } from '../registry/spawning.js'
+import { foreignSpawnActivities } from './foreign-streams.js'
+import type { Parts } from './parts.js'
+
+/** Outcomes are kept for longer than any attempt at their operation may come. */
+const keepOutcomesS = 7 * 24 * 3_600
+/** A reservation this old belongs to a workflow that was ended by force: a living one would have finished or undone it. */
+const abandonedAfterMs = 10 * 60_000
+const perSweep = 500
+
+export interface SweepReport {
+  readonly landedIntents: number
+  readonly droppedReservations: number
+  readonly forgottenOperations: number
+}
+
+export interface SweepActivities {
+  sweepLeftovers(): Promise<SweepReport>
+}
+
+export const sweepActivities = (parts: Parts): SweepActivities => ({
+  async sweepLeftovers() {
+    const landedIntents = parts.appends.kind === 'intents' ? await parts.appends.sweep() : 0
+    const abandoned = await abandonedReservations(parts.database, abandonedAfterMs, perSweep)
+    for (const operationId of abandoned) {
+      await foreignSpawnActivities(parts).dropStreams({ operationId })
+      await dropReservations(parts.database, operationId)
+    }
+    const forgottenOperations = await forgetOperations(parts.database, keepOutcomesS, perSweep)
+    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations }
+  },
+})

@@ -1,0 +1,138 @@
+/**
+ * The one-command environment: Postgres, Temporal and our server as one tree of processes.
+ *
+ * V1  Nothing is started before the configuration is valid, the data folder is ours and the port is free.
+ * V2  Parts that do not need each other start side by side; the server starts last, its open port says that all is ready.
+ * V3  Whatever fails, everything that was started is stopped before the failure is told.
+ * V4  `stop` ends the server first, then what it uses, within ten seconds.
+ */
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { type Configuration, loadConfiguration } from '../config.js'
+import { variables } from '../config-variables.js'
+import type { Environment } from '../env-file.js'
+import { startAgentsServer } from './agents-server.js'
+import { stopChildren } from './child.js'
+import { releaseDataFolder, takeDataFolder } from './data-folder.js'
+import { startEmbeddedPostgres } from './embedded-postgres.js'
+import { givenPostgres, givenStreams, givenTemporal } from './given-parts.js'
+import { type Part, PartFailure } from './part.js'
+import { startTemporalServer, type TemporalPart } from './temporal-server.js'
+
+export interface RunningEnvironment {
+  readonly url: string
+  readonly temporalUiUrl: string | undefined
+  /** What runs, for people; without passwords. */
+  readonly description: readonly (readonly [name: string, what: string])[]
+  /** The first part that ended by itself. */
+  readonly broken: Promise<PartFailure>
+  stop(): Promise<void>
+}
+
+export interface EnvironmentOptions {
+  readonly environment: Environment
+  readonly say: (line: string) => void
+  /** Output of the server, as it comes. */
+  readonly onServerOutput: (chunk: Buffer) => void
+  /** Aborted: no further part is started. */
+  readonly signal: AbortSignal
+}
+
+const isGiven = (environment: Environment, names: readonly string[]): boolean =>
+  names.some((name) => (environment[name] ?? '').trim() !== '')
+const temporalIsGiven = (environment: Environment): boolean =>
+  isGiven(environment, ['TEMPORAL_ADDRESS', 'TEMPORAL_CONFIG_FILE', 'TEMPORAL_PROFILE'])
+
+/** Starts everything. Throws `ConfigurationError` or `PartFailure`; nothing runs then. */
+export async function startEnvironment(options: EnvironmentOptions): Promise<RunningEnvironment> {
+  const { environment } = options
+  const postgresIsGiven = isGiven(environment, variables.databaseUrl.names)
+  const configuration = loadConfiguration(postgresIsGiven ? environment : { ...environment, DATABASE_URL: 'postgres://embedded/agents' })
+  for (const remark of configuration.remarks) options.say(remark)
+  await takeDataFolder(configuration.dataDir)
+  try {
+    await checkPort(configuration)
+    return await startParts(configuration, postgresIsGiven, options)
+  } catch (failure) {
+    await stopChildren() // V3
+    releaseDataFolder(configuration.dataDir)
+    throw failure
+  }
+}
+
+async function startParts(
+  configuration: Configuration,
+  postgresIsGiven: boolean,
+  options: EnvironmentOptions,
+): Promise<RunningEnvironment> {
+  const { environment, say, signal } = options
+  const { dataDir: folder, temporal: service, streams } = configuration
+  const log = (name: string): string => join(folder, 'logs', `${name}.log`)
+  // V2
+  const [postgres, temporal] = await Promise.all([
+    postgresIsGiven ? givenPostgres(configuration.databaseUrl) : startEmbeddedPostgres({ folder, logFile: log('postgres') }),
+    temporalIsGiven(environment)
+      ? givenTemporal(service)
+      : startTemporalServer({ folder, say, logFile: log('temporal'), namespaces: [service.namespace] }),
+    streams === undefined ? undefined : givenStreams(streams.url),
+  ])
+  signal.throwIfAborted()
+  const server = await startAgentsServer({
+    host: configuration.host,
+    port: configuration.port,
+    folder,
+    env: {
+      ELECTRIC_AGENTS_DATABASE_URL: postgres.address,
+      ...(isDevServer(temporal) ? onlyThis(environment, temporal, service.namespace) : {}),
+    },
+    logFile: log('server'),
+    onOutput: options.onServerOutput,
+  })
+  signal.throwIfAborted()
+  return {
+    url: server.address,
+    temporalUiUrl: isDevServer(temporal) ? temporal.uiUrl : undefined,
+    description: [
+      ['Server', server.shown],
+      ['Temporal UI', isDevServer(temporal) ? (temporal.uiUrl ?? 'none') : `of ${temporal.shown}`],
+      [
+        'Temporal',
+        isDevServer(temporal)
+          ? `${temporal.shown} (dev server ${temporal.binary.version}, ${temporal.binary.from}: ${temporal.binary.path})`
+          : temporal.shown,
+      ],
+      ['Postgres', postgres.shown],
+      ['Streams', streams === undefined ? 'in Postgres' : streams.url],
+      ['Data', folder],
+    ],
+    broken: Promise.race([postgres.broken, temporal.broken, server.broken]),
+    stop: async () => {
+      await server.stop() // V4
+      await Promise.all([postgres.stop(), temporal.stop()])
+      releaseDataFolder(folder)
+    },
+  }
+}
+
+const isDevServer = (part: Part | TemporalPart): part is TemporalPart => 'binary' in part
+
+/** The embedded Temporal needs neither TLS nor a key, whatever is set for another one. */
+function onlyThis(environment: Environment, temporal: Part, namespace: string): Record<string, string | undefined> {
+  const others = Object.keys(environment).filter((name) => name.startsWith('TEMPORAL_'))
+  return {
+    ...Object.fromEntries(others.map((name) => [name, undefined])),
+    TEMPORAL_ADDRESS: temporal.address,
+    TEMPORAL_NAMESPACE: namespace,
+  }
+}
+
+async function checkPort({ host, port }: Configuration): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const probe = createServer()
+    probe.once('error', (failure: NodeJS.ErrnoException) => {
+      const why = failure.code === 'EADDRINUSE' ? `port ${port} is in use` : `port ${port} of ${host} cannot be opened: ${failure.message}`
+      reject(new PartFailure('server', why, 'Stop what listens there, or choose another port with PORT.'))
+    })
+    probe.listen(port, host, () => probe.close(() => resolve()))
+  })
+}

@@ -1,0 +1,197 @@
+/**
+ * The pipeline with a foreign stream server: an intent row closes the gap between an append and its consequences (design §4).
+ *
+ * F1  An append to a main stream is written down (with its bytes) before it is sent; its producer id is the intent's, so repeating it is harmless.
+ * F2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry.
+ * F3  Consequences are drawn in stream order and once: `stream_progress` moves only from where the reader read (compare-and-set).
+ * F4  Whoever writes an intent works on it for `appendIntentOwnedMs` at most; afterwards it belongs to `sweep`, on any replica.
+ *
+ * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
+ */
+import { randomUUID } from 'node:crypto'
+import { type AgentsError, errors } from '../domain/errors.js'
+import { GroupCommit } from '../domain/group-commit.js'
+import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
+import type { Limits } from '../domain/limits.js'
+import type { Database, Transaction } from '../registry/database.js'
+import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
+import { advanceProgress, progressOf } from '../registry/projections.js'
+import { resumePaused, statusesOf } from '../registry/statuses.js'
+import { type AppendVerdict, isRefused, type StreamStore } from '../streams/store.js'
+import { drawFrom } from './consequences.js'
+import {
+  barOf,
+  lastOfEach,
+  type Pipeline,
+  type PipelineAppend,
+  type PipelineVerdict,
+  projectionRows,
+  recipientsOf,
+  resumedBy,
+  type Together,
+} from './pipeline.js'
+
+/** Events read at once while consequences are drawn. */
+const eventsPerStep = 1_000
+const intentsPerSweep = 200
+const parallelStreams = 16
+
+interface Admitted {
+  readonly append: PipelineAppend
+  readonly intent: AppendIntent
+}
+
+type Admission = Admitted | { readonly error: AgentsError }
+
+export class ForeignPipeline implements Pipeline {
+  readonly #database: Database
+  readonly #streams: StreamStore
+  readonly #admissions: GroupCommit<PipelineAppend, Admission>
+  readonly #ownedMs: number
+  #inFlight = 0
+  #idle: (() => void)[] = []
+
+  constructor(database: Database, streams: StreamStore, limits: Limits) {
+    this.#database = database
+    this.#streams = streams
+    this.#ownedMs = limits.appendIntentOwnedMs
+    this.#admissions = new GroupCommit((appends) => this.#admit(appends), {
+      maxBatch: limits.maxAppendBatch,
+      maxWeight: limits.maxAppendBatchBytes,
+      weigh: (append) => append.body.length,
+      maxWaiting: limits.maxWaitingAppends,
+      overloaded: () => errors.OVERLOADED('appends').retryAfter(1),
+    })
+  }
+
+  /** Streams without consequences go straight through. */
+  async append(append: PipelineAppend): Promise<PipelineVerdict> {
+    this.#inFlight += 1
+    try {
+      if (entityOfMainStream(append.path) === null) return await this.#streams.append(append.path, append)
+      const admission = await this.#admissions.add(append)
+      if ('error' in admission) return { outcome: 'barred', error: admission.error }
+      return await this.#land(admission.intent)
+    } finally {
+      this.#inFlight -= 1
+      if (this.#inFlight === 0) for (const resolve of this.#idle.splice(0)) resolve()
+    }
+  }
+
+  /** Rows and intents commit together; the intents are carried out at once, and by `sweep` if this process dies first. */
+  async together<Result>(work: (tx: Transaction) => Promise<Together<Result>>): Promise<Result> {
+    const id = operationId(`together-${randomUUID()}`)
+    const result = await this.#database.transaction(async (tx) => {
+      const done = await work(tx)
+      await this.intendIn(tx, id, done.appends)
+      return done.result
+    })
+    await this.landOperation(id)
+    return result
+  }
+
+  async drained(): Promise<void> {
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+  }
+
+  /** Writes down appends that must happen together with `tx`; `landOperation` carries them out after the commit. */
+  async intendIn(tx: Transaction, id: OperationId, appends: readonly PipelineAppend[]): Promise<void> {
+    const intents = appends.map((append, index) => ({
+      id: `${id}/${String(index).padStart(6, '0')}`,
+      path: append.path,
+      body: append.body,
+      closes: append.close === true,
+    }))
+    if (intents.length > 0) await insertIntents(tx, intents, this.#ownedMs)
+  }
+
+  /** Carries out what `intendIn` wrote down. Idempotent: what has landed is not there any more. */
+  async landOperation(id: OperationId): Promise<void> {
+    await this.#landAll(await intentsUpTo(this.#database, id))
+  }
+
+  /** Takes over what dead processes left. How many intents were landed. */
+  async sweep(): Promise<number> {
+    const lapsed = await this.#database.transaction((tx) => takeLapsedIntents(tx, this.#ownedMs, intentsPerSweep))
+    await this.#landAll(lapsed)
+    return lapsed.length
+  }
+
+  /** Streams side by side, the appends to one stream in their order. */
+  async #landAll(intents: readonly AppendIntent[]): Promise<void> {
+    const streams = byPath(intents)
+    const lane = async () => {
+      for (let stream = streams.pop(); stream !== undefined; stream = streams.pop())
+        for (const intent of stream) await this.#land(intent, { mayHaveLanded: true })
+    }
+    await Promise.all(Array.from({ length: parallelStreams }, lane))
+  }
+
+  async #admit(appends: readonly PipelineAppend[]): Promise<readonly Admission[]> {
+    return await this.#database.transaction(async (tx) => {
+      const recipients = recipientsOf(appends)
+      const statuses = recipients.length > 0 ? await statusesOf(tx, recipients) : new Map()
+      const admissions = appends.map((append): Admission => {
+        const error = barOf(append, statuses)
+        return error === null
+          ? { append, intent: { id: randomUUID(), path: append.path, body: append.body, closes: append.close === true } }
+          : { error }
+      })
+      const admitted = admissions.filter((admission): admission is Admitted => 'intent' in admission)
+      const resumed = resumedBy(
+        admitted.map(({ append }) => append),
+        statuses,
+      )
+      if (resumed.length > 0) await resumePaused(tx, resumed, Date.now())
+      if (admitted.length > 0)
+        await insertIntents(
+          tx,
+          admitted.map(({ intent }) => intent),
+          this.#ownedMs,
+        )
+      return admissions
+    })
+  }
+
+  /** F1, F2. A refusal of the stream server (closed, missing) is final: there will be no entry to draw consequences from. */
+  async #land(intent: AppendIntent, attempt: { readonly mayHaveLanded?: boolean } = {}): Promise<AppendVerdict> {
+    const verdict = await this.#streams.append(intent.path, {
+      contentType: 'application/json',
+      body: intent.body,
+      producer: { id: intent.id, epoch: 0, seq: 0 },
+      close: intent.closes,
+      ...attempt,
+    })
+    if (isRefused(verdict)) await deleteIntents(this.#database, [intent.id])
+    else await this.#drawConsequences(intent.path, intent.id)
+    // To our callers an intent that had landed before is an append like any other.
+    return verdict.outcome === 'duplicate' ? { outcome: 'appended', tail: verdict.tail ?? zeroOffset, closed: verdict.closed } : verdict
+  }
+
+  /** F3: from where the stream was processed to its tail, step by step, with the intent cleared in the last step. */
+  async #drawConsequences(path: StreamPath, intentId: string): Promise<void> {
+    for (;;) {
+      const from = (await progressOf(this.#database, [path])).get(path) ?? null
+      const read = await this.#streams.readEvents(path, from ?? zeroOffset, eventsPerStep)
+      if ('outcome' in read) return await deleteIntents(this.#database, [intentId]) // the stream is gone, and so is what it said
+      const moved = await this.#database.transaction(async (tx) => {
+        if (!(await moveProgress(tx, path, from, read.next))) return false
+        await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
+        if (read.upToDate) await deleteIntents(tx, [intentId])
+        return true
+      })
+      if (moved && read.upToDate) return
+    }
+  }
+}
+
+function byPath(intents: readonly AppendIntent[]): AppendIntent[][] {
+  const groups = new Map<StreamPath, AppendIntent[]>()
+  for (const intent of intents) groups.set(intent.path, [...(groups.get(intent.path) ?? []), intent])
+  return [...groups.values()]
+}
+
+/** A stream whose progress already stands at `to` needs no move. */
+async function moveProgress(tx: Transaction, path: StreamPath, from: Offset | null, to: Offset): Promise<boolean> {
+  return from === to || (await advanceProgress(tx, path, from, to))
+}

@@ -1,0 +1,317 @@
+/**
+ * The one error catalogue: name → HTTP status, wire code, message, and what to do next.
+ *
+ * A wire code keeps its meaning for ever; several entries may share one (`INVALID_REQUEST`, `UNAUTHORIZED`), each with its own text.
+ * Clients show `message`, and branch on `code` and the HTTP status (spec/02 §1.3).
+ */
+
+/** One violation of a schema: `path` is a JSON pointer (`/` for the root), `message` Ajv's text (spec/02 §1.2). */
+export interface Violation {
+  readonly path: string
+  readonly message: string
+}
+
+/** A refusal as plain JSON: what travels through workflows and what the HTTP layer renders. */
+export interface Refusal {
+  readonly code: string
+  readonly status: number
+  readonly message: string
+  readonly details?: unknown
+  readonly retryAfterS?: number
+}
+
+/** A refusal as an exception. `refusal` is all there is to it; the text is never parsed. */
+export class AgentsError extends Error {
+  readonly refusal: Refusal
+
+  constructor(refusal: Refusal) {
+    super(refusal.message)
+    this.name = 'AgentsError'
+    this.refusal = refusal
+  }
+
+  withDetails(details: unknown): AgentsError {
+    return new AgentsError({ ...this.refusal, details })
+  }
+
+  retryAfter(seconds: number): AgentsError {
+    return new AgentsError({ ...this.refusal, retryAfterS: seconds })
+  }
+}
+
+interface CatalogueEntry<Facts extends readonly never[]> {
+  /** HTTP status. */
+  readonly status: number
+  /** Code on the wire, where it differs from the entry's name. */
+  readonly code?: string
+  readonly message: (...facts: Facts) => string
+  /** What the caller can do next; printed in docs/errors.md. */
+  readonly next: string
+}
+
+type Catalogue<Entries> = {
+  readonly [Name in keyof Entries]: Entries[Name] extends { message: (...facts: infer Facts) => string }
+    ? (...facts: Facts) => AgentsError
+    : never
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the entries' argument lists differ; `Catalogue` restores each one's own.
+type AnyEntry = CatalogueEntry<any>
+
+function catalogue<const Entries extends Record<string, AnyEntry>>(entries: Entries): Catalogue<Entries> {
+  const build = ([name, entry]: [string, AnyEntry]) => [
+    name,
+    (...facts: unknown[]) =>
+      new AgentsError({
+        code: entry.code ?? name,
+        status: entry.status,
+        message: (entry.message as (...f: unknown[]) => string)(...facts),
+      }),
+  ]
+  return Object.fromEntries(Object.entries(entries).map((entry) => build(entry as [string, AnyEntry]))) as Catalogue<Entries>
+}
+
+const INVALID = { code: 'INVALID_REQUEST', status: 400 } as const
+const UNAUTHORIZED = { code: 'UNAUTHORIZED', status: 401 } as const
+const SCHEMA = { code: 'SCHEMA_VALIDATION_FAILED', status: 422 } as const
+
+/** Every entry of the catalogue; docs/errors.md is generated from it. */
+export const errorEntries = {
+  // requests
+  INVALID_JSON: { ...INVALID, message: () => 'Invalid JSON body', next: 'Send well-formed JSON in UTF-8.' },
+  INVALID_BODY: { ...INVALID, message: () => 'Request body does not match API schema', next: 'Correct what `details` names.' },
+  INVALID_REQUEST: { ...INVALID, message: (reason: string) => reason, next: 'Correct the request.' },
+  INVALID_ENTITY_URL: { ...INVALID, message: () => 'Invalid entity URL', next: 'Use `/{type}/{id}`: no `*`, at most 1,000 bytes.' },
+  BODY_TOO_LARGE: {
+    code: 'INVALID_REQUEST',
+    status: 413,
+    message: (limitBytes: number) => `Request body exceeds ${limitBytes} bytes`,
+    next: 'Send less at once.',
+  },
+  NOT_IMPLEMENTED: {
+    status: 501,
+    message: (feature: string) => `Not implemented yet: ${feature}`,
+    next: 'Leave the field or route out; a later release has it.',
+  },
+  STREAM_PATH_RESERVED: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'No stream lives at this path',
+    next: 'Choose a path outside of the reserved ones.',
+  },
+  AGENT_UI_NOT_FOUND: {
+    status: 404,
+    message: () => 'Agent UI build artifacts are missing',
+    next: 'Build the agent UI, or use the API without it.',
+  },
+  INTERNAL_SERVER_ERROR: { status: 500, message: () => 'Internal server error', next: 'Look for the request in the server log.' },
+
+  // principals and permissions (spec/12)
+  MISSING_PRINCIPAL: { ...UNAUTHORIZED, message: () => 'Missing Electric-Principal', next: 'Send `electric-principal: <kind>:<id>`.' },
+  INVALID_PRINCIPAL: {
+    ...INVALID,
+    message: (reason: string) => reason,
+    next: 'Use `<kind>:<id>` with kind user, agent, service or system.',
+  },
+  NOT_ALLOWED: {
+    ...UNAUTHORIZED,
+    message: (permission: string, resource: string) => `Principal is not allowed to ${permission} ${resource}`,
+    next: 'Ask the owner for a grant.',
+  },
+  INVALID_WRITE_TOKEN: {
+    ...UNAUTHORIZED,
+    message: () => 'Invalid write token',
+    next: 'Claim a wake of the entity; its write token authorises appends.',
+  },
+  RUNNER_NOT_OWNED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner dispatch requires the authenticated owner',
+    next: 'Let the owner of the runner spawn the entity.',
+  },
+
+  // entity types (spec/02 §2–5)
+  TYPE_NOT_FOUND: { code: 'NOT_FOUND', status: 404, message: () => 'Entity type not found', next: 'Register the type.' },
+  UNKNOWN_ENTITY_TYPE: { status: 404, message: (type: string) => `Entity type "${type}" not found`, next: 'Register the type.' },
+  SCHEMA_KEY_EXISTS: {
+    status: 409,
+    message: (family: string, key: string) => `Cannot amend existing ${family} schema key: ${key}`,
+    next: 'Register the type again to replace a schema.',
+  },
+  TYPE_BUILT_IN: {
+    ...INVALID,
+    message: (refused: string) => `Entity type "principal" is built in and cannot be ${refused}`,
+    next: 'Use another type.',
+  },
+  TYPE_NAME_RESERVED: { ...INVALID, message: () => 'Entity type names starting with "_" are reserved', next: 'Choose another name.' },
+  SERVE_ENDPOINT_UNREACHABLE: { status: 502, message: (reason: string) => reason, next: 'Check the serve endpoint.' },
+  SERVE_ENDPOINT_NAME_MISMATCH: {
+    status: 400,
+    message: (returned: string, expected: string) => `Serve endpoint returned name "${returned}" but expected "${expected}"`,
+    next: 'Register the type under the name that its endpoint serves.',
+  },
+
+  // entities (spec/02 §6–9, spec/03 §1.3)
+  ENTITY_NOT_FOUND: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: (url: string) => `Entity not found at ${url}`,
+    next: 'Spawn it, or check the URL.',
+  },
+  ENTITY_GONE: { code: 'NOT_FOUND', status: 404, message: () => 'Entity not found', next: 'Spawn it, or check the URL.' },
+  PARENT_NOT_FOUND: { code: 'NOT_FOUND', status: 404, message: () => 'Parent entity not found', next: 'Spawn the parent first.' },
+  RUNNER_NOT_FOUND: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: (id: string) => `Runner "${id}" not found`,
+    next: 'Register the runner first.',
+  },
+  DUPLICATE_URL: {
+    status: 409,
+    message: (url: string) => `Entity already exists at URL "${url}"`,
+    next: 'Choose another id, or read the existing entity: URLs are never used twice.',
+  },
+  PRINCIPAL_REFUSES: {
+    ...INVALID,
+    message: (refused: string) => `Principal entities are built in and cannot be ${refused}`,
+    next: 'Address an ordinary entity.',
+  },
+  NOT_RUNNING: { status: 409, message: () => 'Entity is not accepting writes', next: 'The entity is stopping or ended; spawn another.' },
+  ENTITY_STOPPED: { code: 'NOT_RUNNING', status: 409, message: () => 'Entity is stopped', next: 'The entity ended; spawn another.' },
+  INVALID_SIGNAL: { status: 409, message: (status: string) => `Cannot signal a ${status} entity`, next: 'Nothing: the entity has ended.' },
+  SIGNAL_LOST_RACE: {
+    code: 'INVALID_SIGNAL',
+    status: 409,
+    message: () => 'Cannot signal entity because it is already terminal',
+    next: 'Nothing: the entity has ended.',
+  },
+  SCHEMA_VALIDATION_FAILED: { ...SCHEMA, message: () => 'Validation failed', next: 'Correct what `details` names.' },
+  UNKNOWN_MESSAGE_TYPE: {
+    status: 422,
+    message: (type: string) => `Unknown message type "${type}"`,
+    next: 'Use a type of the entity type’s inbox_schemas.',
+  },
+  MISSING_PAYLOAD: { ...INVALID, message: () => 'Missing required field: payload', next: 'Send `payload`; null counts.' },
+  FROM_MISMATCH: {
+    ...INVALID,
+    message: (field: string) => `Request ${field} must match Electric-Principal`,
+    next: 'Leave the field out, or send as that principal.',
+  },
+  FROM_AGENT_MISMATCH: {
+    ...INVALID,
+    message: () => 'Request from_agent must match authenticated agent principal',
+    next: 'Present the agent’s current write token.',
+  },
+  IDENTITY_NOT_ALLOWED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Only built-in system principals can update principal identity',
+    next: 'Let the identity system send it.',
+  },
+  NO_INBOX_FIELDS: {
+    ...INVALID,
+    message: () => 'No inbox fields to update',
+    next: 'Send `payload`, `position`, `mode` or `status`.',
+  },
+  COLLECTION_NOT_WRITABLE: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: (collection: string) => `Collection "${collection}" is not writable`,
+    next: 'Let the entity type register the collection as externally writable.',
+  },
+  OPERATION_NOT_ALLOWED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: (operation: string, collection: string) => `Operation "${operation}" is not allowed on collection "${collection}"`,
+    next: 'Use an operation that the entity type registered for the collection.',
+  },
+  ROW_VALUE_REQUIRED: {
+    ...INVALID,
+    message: (operation: string) => `value is required for ${operation}`,
+    next: 'Send `value`, an object.',
+  },
+  ROW_KEY_REQUIRED: {
+    ...INVALID,
+    message: (operation: string) => `key is required for ${operation}`,
+    next: 'Send a `key` that is not empty.',
+  },
+  UNKNOWN_EVENT_TYPE: {
+    status: 422,
+    message: (type: string) => `Unknown event type "${type}"`,
+    next: 'Use a type of the entity type’s state_schemas.',
+  },
+  TAG_LIMIT: { ...INVALID, message: (limit: string) => `Tags are limited to ${limit}`, next: 'Use fewer or shorter tags.' },
+  ENTITY_PERSIST_FAILED: {
+    status: 500,
+    message: (change: string) => `Entity not found after ${change}`,
+    next: 'The entity vanished meanwhile; read it again.',
+  },
+
+  // sandbox selection (spec/02 §8)
+  SANDBOX_NEEDS_PROFILE: {
+    ...INVALID,
+    message: () => 'sandbox requires a "profile" (or "inherit": true with a parent that has a shared sandbox).',
+    next: 'Name a profile that a runner advertises.',
+  },
+  SANDBOX_NOT_ADVERTISED: {
+    ...INVALID,
+    message: (profile: string, runner: string, advertised: string) =>
+      `sandbox profile "${profile}" is not advertised by runner "${runner}" (advertised: ${advertised}).`,
+    next: 'Choose a profile of that runner, or another runner.',
+  },
+  SANDBOX_NOT_OFFERED: {
+    ...INVALID,
+    message: (profile: string, available: string) =>
+      `sandbox profile "${profile}" is not offered by any registered runner (available: ${available}).`,
+    next: 'Register a runner that advertises the profile.',
+  },
+  SANDBOX_NEEDS_RUNNER: {
+    ...INVALID,
+    message: () =>
+      'a shared sandbox (sandbox.key / sandbox.inherit) requires the entity to be pinned to a single runner via dispatch_policy, so all collaborators share one host.',
+    next: 'Pin the entity to one runner, use a remote profile, or leave the key out.',
+  },
+  STREAM_NOT_FREE: {
+    code: 'DUPLICATE_URL',
+    status: 409,
+    message: (url: string) => `A foreign stream stands at "${url}/main"`,
+    next: 'Delete that stream, or choose another id.',
+  },
+
+  // the engine
+  WORKFLOW_SERVICE_UNAVAILABLE: {
+    status: 503,
+    message: () => 'The workflow service does not answer; nothing is known to have happened',
+    next: 'Repeat the request after `retry-after` seconds.',
+  },
+  OPERATION_UNFINISHED: {
+    status: 503,
+    message: () => 'The operation has not finished in time; it goes on',
+    next: 'Read the entity after a while, or repeat the request: it meets the outcome of the first.',
+  },
+  OPERATION_FAILED: {
+    status: 503,
+    message: () => 'The operation failed and left nothing behind',
+    next: 'Repeat the request; the Temporal UI shows why it failed.',
+  },
+  DATABASE_UNAVAILABLE: {
+    status: 503,
+    message: () => 'The registry database does not answer',
+    next: 'Repeat the request after `retry-after` seconds.',
+  },
+  STREAM_SERVICE_UNAVAILABLE: {
+    status: 503,
+    message: () => 'The stream service does not answer',
+    next: 'Repeat the request after `retry-after` seconds.',
+  },
+  OVERLOADED: {
+    status: 503,
+    message: (queue: string) => `Too many requests are waiting (${queue})`,
+    next: 'Repeat the request after `retry-after` seconds.',
+  },
+  SERVER_STOPPING: { status: 503, message: () => 'Server is shutting down', next: 'Repeat the request; another replica answers.' },
+} as const satisfies Record<string, AnyEntry>
+
+export const errors = catalogue(errorEntries)
+
+export type ErrorName = keyof typeof errorEntries

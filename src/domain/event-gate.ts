@@ -1,0 +1,25 @@
+/** Which events of clients an entity takes (spec/03 §8.3, spec/01 §7.24). Events that the server writes are never gated. */
+import type { SchemaMap } from './entity.js'
+import { type AgentsError, errors } from './errors.js'
+import { schemaOf, validate } from './json-schema.js'
+
+interface EventLike {
+  readonly type?: unknown
+  readonly value?: unknown
+  readonly old_value?: unknown
+  readonly headers?: { readonly operation?: unknown }
+}
+
+/** Why an event is refused, or null. `schemas` are the effective state schemas: by event type, null where anything goes. */
+export function refuseEvent(schemas: SchemaMap | null, event: EventLike): AgentsError | null {
+  if (schemas === null || !event.type) return null
+  const type = String(event.type)
+  const schema = schemaOf(schemas, type)
+  if (schema === null) return errors.UNKNOWN_EVENT_TYPE(type)
+  const payload = payloadOf(event)
+  // Without details: clients know this refusal by its code alone.
+  return payload === undefined || validate(schema, payload).length === 0 ? null : errors.SCHEMA_VALIDATION_FAILED()
+}
+
+const payloadOf = ({ value, old_value, headers }: EventLike): unknown =>
+  headers?.operation === 'delete' && old_value !== undefined ? old_value : value

@@ -1,0 +1,171 @@
+/**
+ * JSON schemas of users: creation, inbox and state schemas (spec/02 §3). Draft-07, all errors collected, nothing coerced.
+ *
+ * J1  A registered schema never causes a 500: what cannot compile is refused at registration, what cannot be decided at use is a violation.
+ * J2  A schema is compiled alone, so its `$id`s are its own; `$schema` and `format` are annotations.
+ * J3  Compiled validators are cached by content, boundedly.
+ */
+import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv'
+import { LRUCache } from 'lru-cache'
+import type { Json, JsonObject, JsonSchema, SchemaMap } from './entity.js'
+import type { Violation } from './errors.js'
+import { boundedPattern, PatternTooSlow } from './patterns.js'
+import { hasDuplicates } from './unique-items.js'
+
+const allowed: ReadonlySet<string> = new Set(
+  `type properties required enum const minimum maximum exclusiveMinimum exclusiveMaximum minLength maxLength pattern items minItems maxItems
+   $ref anyOf oneOf allOf not format title description default additionalProperties nullable $schema $id $defs definitions
+   propertyNames minProperties maxProperties uniqueItems multipleOf examples deprecated readOnly writeOnly $comment contentEncoding contentMediaType`.split(
+    /\s+/,
+  ),
+)
+
+/** Collecting all violations of a huge value would cost more than the value; beyond this many only the first is named. */
+const maxValuesForAllViolations = 20_000
+const maxViolations = 100
+const maxCachedValidators = 500
+
+const isObject = (value: unknown): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const pointer = (parent: string, name: string): string => `${parent}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`
+
+/** Keywords outside of the allowed subset, at the positions that spec/02 §3.1 names. */
+export function disallowedKeywords(schema: unknown, path = ''): Violation[] {
+  if (!isObject(schema)) return []
+  const here = Object.keys(schema)
+    .filter((keyword) => !allowed.has(keyword))
+    .map((keyword) => ({ path: pointer(path, keyword), message: `Disallowed keyword: ${keyword}` }))
+  return [...here, ...childSchemas(schema, path).flatMap((child) => disallowedKeywords(child.schema, child.path))]
+}
+
+function childSchemas(schema: JsonObject, path: string): { readonly schema: Json | undefined; readonly path: string }[] {
+  const inMaps = ['properties', '$defs', 'definitions'].flatMap((keyword) => {
+    const map = schema[keyword]
+    return isObject(map) ? Object.entries(map).map(([name, child]) => ({ schema: child, path: pointer(`${path}/${keyword}`, name) })) : []
+  })
+  const inLists = ['anyOf', 'oneOf', 'allOf'].flatMap((keyword) => {
+    const list = schema[keyword]
+    return Array.isArray(list) ? list.map((child: Json, index) => ({ schema: child, path: `${path}/${keyword}/${index}` })) : []
+  })
+  return [...inMaps, { schema: schema.items, path: `${path}/items` }, ...inLists]
+}
+
+interface Compiled {
+  readonly accepts: ValidateFunction
+  /** Compiled when a value is first refused: most never are. */
+  collect: ValidateFunction | null
+}
+
+const validators = new LRUCache<string, Compiled>({ max: maxCachedValidators })
+const metaschema = new Ajv({ strict: false, validateFormats: false, logger: false })
+
+const pattern = Object.assign((source: string) => boundedPattern(source), { code: 'boundedPattern' })
+
+function compile(schema: JsonSchema, options: Options): ValidateFunction {
+  const ajv = new Ajv({
+    strict: false,
+    validateFormats: false,
+    validateSchema: false,
+    meta: false,
+    logger: false,
+    inlineRefs: false,
+    ownProperties: true, // `required: ["constructor"]` asks for a member, not for Object.prototype
+    code: { regExp: pattern },
+    ...options,
+  })
+  // Ajv compares every item with every other, which a large array turns into a standstill.
+  ajv.removeKeyword('uniqueItems')
+  ajv.addKeyword({
+    keyword: 'uniqueItems',
+    type: 'array',
+    schemaType: 'boolean',
+    validate: (unique: boolean, items: readonly Json[]) => !unique || !hasDuplicates(items),
+    error: { message: 'must NOT have duplicate items' },
+  })
+  return ajv.compile(schema)
+}
+
+const holdsSchemasByName: ReadonlySet<string> = new Set(['properties', 'patternProperties', '$defs', 'definitions'])
+const holdsSchemas: ReadonlySet<string> = new Set(
+  'items additionalItems contains additionalProperties propertyNames not if then else anyOf oneOf allOf'.split(' '),
+)
+
+/** J2: the schema without `$schema`, whose dialects we do not follow, and without a `nullable` that has no `type` to widen (Ajv throws on it). */
+function executable(schema: Json): Json {
+  if (Array.isArray(schema)) return schema.map(executable)
+  if (!isObject(schema)) return schema
+  const kept = Object.entries(schema).filter(
+    ([keyword]) => keyword !== '$schema' && (keyword !== 'nullable' || Object.hasOwn(schema, 'type')),
+  )
+  return Object.fromEntries(kept.map(([keyword, value]) => [keyword, executableMember(keyword, value)]))
+}
+
+function executableMember(keyword: string, value: Json): Json {
+  if (holdsSchemas.has(keyword)) return executable(value)
+  if (!holdsSchemasByName.has(keyword) || !isObject(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([name, schema]) => [name, executable(schema)]))
+}
+
+function compiled(schema: JsonSchema): Compiled {
+  const content = JSON.stringify(schema)
+  const known = validators.get(content)
+  if (known !== undefined) return known
+  const fresh = { accepts: compile(executable(schema) as JsonSchema, {}), collect: null }
+  validators.set(content, fresh)
+  return fresh
+}
+
+/** Why `schema` cannot be used, or null (J1). */
+export function schemaProblem(schema: JsonSchema): string | null {
+  const plain = executable(schema) as JsonSchema
+  if (metaschema.validateSchema(plain) !== true) return metaschema.errorsText(metaschema.errors?.slice(0, 3), { dataVar: 'schema' })
+  try {
+    compiled(schema)
+    return null
+  } catch (failure) {
+    return failure instanceof Error ? failure.message : String(failure)
+  }
+}
+
+/** Where `value` violates `schema`; empty when it does not. */
+export function validate(schema: JsonSchema, value: unknown): Violation[] {
+  try {
+    const validator = compiled(schema)
+    if (validator.accepts(value)) return []
+    if (isLarge(value)) return violations(validator.accepts.errors)
+    validator.collect ??= compile(executable(schema) as JsonSchema, { allErrors: true })
+    validator.collect(value)
+    return violations(validator.collect.errors)
+  } catch (failure) {
+    return [{ path: '/', message: undecidable(failure) }]
+  }
+}
+
+/** J1: a schema that refers to itself without end, a pattern that backtracks without end, a row from before these checks. */
+function undecidable(failure: unknown): string {
+  if (failure instanceof PatternTooSlow) return 'pattern could not be decided in time'
+  return failure instanceof RangeError ? 'schema recursion has no end' : 'schema is not valid'
+}
+
+const violations = (found: readonly ErrorObject[] | null | undefined): Violation[] =>
+  (found ?? [])
+    .slice(0, maxViolations)
+    .map(({ instancePath, message }) => ({ path: instancePath || '/', message: message ?? 'is not valid' }))
+
+function isLarge(value: unknown): boolean {
+  let seen = 0
+  const pending: unknown[] = [value]
+  while (pending.length > 0) {
+    const next = pending.pop()
+    seen += 1
+    if (seen > maxValuesForAllViolations) return true
+    if (typeof next !== 'object' || next === null) continue
+    const children = Object.values(next)
+    if (children.length > maxValuesForAllViolations) return true
+    pending.push(...children)
+  }
+  return false
+}
+
+/** The schema of message or event type `name`; a name like `constructor` finds nothing that was not registered. */
+export const schemaOf = (map: SchemaMap, name: string): JsonSchema | null => (Object.hasOwn(map, name) ? (map[name] ?? null) : null)

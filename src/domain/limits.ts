@@ -1,0 +1,156 @@
+/** Every limit: name, unit, default, environment variable. docs/limits.md is generated from this table. */
+
+interface LimitDefinition {
+  readonly default: number
+  readonly unit: 'bytes' | 'ms' | 's' | 'items' | 'levels' | 'characters'
+  readonly env: string
+  readonly what: string
+}
+
+export const limitDefinitions = {
+  maxJsonBodyBytes: {
+    default: 10 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_JSON_BODY_BYTES',
+    what: 'Body of a JSON route; beyond it 413.',
+  },
+  maxStreamBodyBytes: {
+    default: 64 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_STREAM_BODY_BYTES',
+    what: 'One append or first entry through the stream protocol; beyond it 413.',
+  },
+  maxJsonDepth: { default: 200, unit: 'levels', env: 'ELECTRIC_AGENTS_MAX_JSON_DEPTH', what: 'Nesting of a JSON body; beyond it 400.' },
+  maxSchemaBytes: {
+    default: 256 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_SCHEMA_BYTES',
+    what: 'One registered JSON schema; beyond it 400.',
+  },
+  maxTypeBytes: {
+    default: 2 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_TYPE_BYTES',
+    what: 'All schemas of one entity type; beyond it 400.',
+  },
+  maxTags: { default: 256, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_TAGS', what: 'Tags of one entity; beyond it 400.' },
+  maxTagKeyLength: { default: 256, unit: 'characters', env: 'ELECTRIC_AGENTS_MAX_TAG_KEY_LENGTH', what: 'Key of a tag; beyond it 400.' },
+  maxTagValueLength: {
+    default: 4_096,
+    unit: 'characters',
+    env: 'ELECTRIC_AGENTS_MAX_TAG_VALUE_LENGTH',
+    what: 'Value of a tag; beyond it 400.',
+  },
+  maxReadBatch: { default: 256, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_READ_BATCH', what: 'Entities or types looked up by one query.' },
+  maxWaitingReads: {
+    default: 16_384,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_WAITING_READS',
+    what: 'Look-ups that wait for a query; beyond it 503.',
+  },
+  maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
+  maxOperationBatch: {
+    default: 256,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_OPERATION_BATCH',
+    what: 'Entities spawned or closed by one workflow.',
+  },
+  maxOperationBatchBytes: {
+    default: 256 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_OPERATION_BATCH_BYTES',
+    what: 'Input of one workflow.',
+  },
+  maxSearchAttributeBytes: {
+    default: 2_000,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_SEARCH_ATTRIBUTE_BYTES',
+    what: 'Entity URLs by which an operation can be found in Temporal; servers take 2 KiB unless told otherwise.',
+  },
+  maxInlinePayloadBytes: {
+    default: 4 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_INLINE_PAYLOAD_BYTES',
+    what: 'Arguments and first message of a spawn that travel through Temporal; larger ones wait in a row.',
+  },
+  maxWaitingOperations: {
+    default: 4_096,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_WAITING_OPERATIONS',
+    what: 'Spawns, and closes, that wait for a batch; beyond it 503.',
+  },
+  maxAppendBatch: { default: 512, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_APPEND_BATCH', what: 'Appends in one transaction.' },
+  maxAppendBatchBytes: {
+    default: 8 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_APPEND_BATCH_BYTES',
+    what: 'Bytes appended in one transaction (one larger append travels alone).',
+  },
+  maxWaitingAppends: {
+    default: 16_384,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_WAITING_APPENDS',
+    what: 'Appends that wait for a batch; beyond it 503.',
+  },
+  appendIntentOwnedMs: {
+    default: 60_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS',
+    what: 'With a foreign stream server: how long an append belongs to the process that wrote it down; longer than it may take. Then to `sweep`.',
+  },
+  operationDeadlineMs: {
+    default: 30_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_OPERATION_DEADLINE_MS',
+    what: 'How long a request waits for the verdict of its operation; beyond it 503, and the operation goes on.',
+  },
+  workflowStartLimitMs: {
+    default: 2_500,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_WORKFLOW_START_LIMIT_MS',
+    what: 'How long a start may take before the workflow service counts as down.',
+  },
+  discoveryLimitMs: {
+    default: 10_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_DISCOVERY_LIMIT_MS',
+    what: 'How long a serve endpoint may take to describe its type, redirects included; beyond it 502.',
+  },
+  maxDiscoveryBytes: {
+    default: 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_DISCOVERY_BYTES',
+    what: 'What a serve endpoint answers; beyond it 502.',
+  },
+  maxOutboundCalls: {
+    default: 256,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_OUTBOUND_CALLS',
+    what: 'Calls in flight to URLs that clients gave; beyond it 503.',
+  },
+  longPollTimeoutMs: {
+    default: 30_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_LONG_POLL_TIMEOUT_MS',
+    what: 'How long a long-poll waits for data.',
+  },
+  sseConnectionMs: {
+    default: 180_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SSE_CONNECTION_MS',
+    what: 'Life of one SSE connection; clients reconnect.',
+  },
+  sseKeepAliveMs: {
+    default: 30_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SSE_KEEP_ALIVE_MS',
+    what: 'Interval of control frames on a silent SSE connection.',
+  },
+} as const satisfies Record<string, LimitDefinition>
+
+export type LimitName = keyof typeof limitDefinitions
+export type Limits = Readonly<Record<LimitName, number>>
+
+export const defaultLimits: Limits = Object.fromEntries(
+  Object.entries(limitDefinitions).map(([name, definition]) => [name, definition.default]),
+) as unknown as Limits

@@ -1,0 +1,45 @@
+/** Principals: who calls (spec/12 §1). */
+import { entityUrl, type PrincipalUrl } from './ids.js'
+
+export const principalKinds = ['user', 'agent', 'service', 'system'] as const
+export type PrincipalKind = (typeof principalKinds)[number]
+
+export interface Principal {
+  readonly kind: PrincipalKind
+  readonly id: string
+  /** `<kind>:<id>`. */
+  readonly key: string
+  readonly url: PrincipalUrl
+}
+
+export type PrincipalParse = { readonly principal: Principal } | { readonly refused: string }
+
+/** Parses `<kind>:<id>`; the reason of a refusal is one of the three texts of spec/12 §1.1. */
+export function parsePrincipalKey(key: string): PrincipalParse {
+  const colon = key.indexOf(':')
+  if (colon <= 0) return { refused: 'Invalid principal identifier' }
+  const kind = principalKinds.find((known) => known === key.slice(0, colon))
+  if (kind === undefined) return { refused: 'Invalid principal kind' }
+  const id = key.slice(colon + 1)
+  if (id === '' || id.includes('/') || !id.isWellFormed() || id.includes('\0')) return { refused: 'Invalid principal id' }
+  const url = entityUrl('principal', encodeURIComponent(key)) // a principal's entity stands there: no pattern, at most 1,000 bytes
+  if (url === null) return { refused: 'Invalid principal id' }
+  return { principal: { kind, id, key, url: url as string as PrincipalUrl } }
+}
+
+/** Parses a key, a principal URL, or the un-encoded legacy URL `/principal/user:sam`. */
+export function parsePrincipal(text: string): PrincipalParse {
+  if (!text.startsWith('/principal/')) return parsePrincipalKey(text)
+  const segment = text.slice('/principal/'.length)
+  if (segment.includes('/')) return { refused: 'Invalid principal identifier' }
+  try {
+    return parsePrincipalKey(decodeURIComponent(segment))
+  } catch {
+    return { refused: 'Invalid principal identifier' }
+  }
+}
+
+const bypassKeys: ReadonlySet<string> = new Set(['system:framework', 'system:auth-sync', 'system:dev-local'])
+
+/** The built-in system principals pass every permission check (spec/12 §1.5). */
+export const isBypass = (principal: Principal): boolean => bypassKeys.has(principal.key)

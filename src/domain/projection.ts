@@ -1,0 +1,39 @@
+/** Which rows an append leaves in the projection of a main stream: pure, idempotent by (stream, entry) (design §4). */
+import type { Offset } from './ids.js'
+
+export const projectedTypes = ['manifest', 'child_status', 'replay_watermark'] as const
+export type ProjectedType = (typeof projectedTypes)[number]
+
+export interface ProjectionChange {
+  readonly type: ProjectedType
+  readonly key: string
+  /** The value as JSON text; null removes the row. */
+  readonly value: string | null
+  readonly entry: Offset
+}
+
+interface EventLike {
+  readonly type?: unknown
+  readonly key?: unknown
+  readonly value?: unknown
+  readonly headers?: { readonly operation?: unknown }
+}
+
+const isEvent = (item: unknown): item is EventLike => typeof item === 'object' && item !== null && !Array.isArray(item)
+
+/** Postgres text holds neither U+0000 nor lone surrogates; such a key is kept as JSON text. */
+const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
+
+/** The last change of each row. The server's own reductions replace whole values, `delete` removes (spec/01 §6.2). */
+export function projectionChanges(events: readonly { readonly entry: Offset; readonly item: unknown }[]): ProjectionChange[] {
+  const last = new Map<string, ProjectionChange>()
+  for (const { entry, item } of events) {
+    if (!isEvent(item) || typeof item.key !== 'string') continue
+    const type = projectedTypes.find((known) => known === item.type)
+    if (type === undefined) continue
+    const removes = item.headers?.operation === 'delete' || item.value === undefined
+    const key = storableKey(item.key)
+    last.set(`${type} ${key}`, { type, key, value: removes ? null : JSON.stringify(item.value), entry })
+  }
+  return [...last.values()]
+}

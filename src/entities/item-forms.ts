@@ -1,0 +1,59 @@
+/**
+ * The form of what a workflow was started with: over HTTP the body was checked already, a workflow's input was not.
+ * A malformed item is refused like a malformed body, it never fails the activity again and again.
+ */
+import { z } from 'zod'
+import { type AgentsError, errors, type Violation } from '../domain/errors.js'
+import { shapeProblem } from '../domain/json-shape.js'
+import { signals } from '../domain/signals.js'
+
+const anObject = z.record(z.string(), z.unknown())
+const nonEmpty = z.string().min(1)
+const target = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('webhook'), url: nonEmpty, subscription_id: nonEmpty.optional() }),
+  z.strictObject({ type: z.literal('runner'), runnerId: nonEmpty, subscription_id: nonEmpty.optional() }),
+])
+
+const spawnForm = z.looseObject({
+  url: z.string(),
+  principal: z.string(),
+  args: anObject.optional(),
+  tags: z.record(z.string(), z.string()).optional(),
+  parent: z.string().optional(),
+  dispatchPolicy: z.strictObject({ targets: z.array(target).length(1) }).optional(),
+  sandbox: z
+    .looseObject({
+      profile: z.string().optional(),
+      key: z.string().optional(),
+      scope: z.enum(['entity', 'wake']).optional(),
+      persistent: z.boolean().optional(),
+      owner: z.boolean().optional(),
+      inherit: z.boolean().optional(),
+    })
+    .optional(),
+  initialMessage: z.looseObject({ payload: z.unknown(), type: z.string().optional() }).optional(),
+})
+
+const signalForm = z.looseObject({
+  url: z.string(),
+  principal: z.string(),
+  signal: z.enum(signals),
+  reason: z.string().optional(),
+  permission: z.enum(['signal', 'delete']),
+})
+
+const refusalBy =
+  (form: z.ZodType) =>
+  (item: unknown, maxDepth: number): AgentsError | null => {
+    const parsed = form.safeParse(item)
+    if (!parsed.success) return errors.INVALID_BODY().withDetails(parsed.error.issues.map(violation))
+    const problem = shapeProblem(item, { maxDepth, storable: false })
+    return problem === null ? null : errors.INVALID_REQUEST(problem)
+  }
+
+const violation = ({ path, message }: z.core.$ZodIssue): Violation => ({ path: `/${path.map(String).join('/')}`, message })
+
+/** Why a `SpawnItem` cannot be looked at, or null. */
+export const spawnFormRefusal = refusalBy(spawnForm)
+/** Why a `SignalItem` cannot be looked at, or null. */
+export const signalFormRefusal = refusalBy(signalForm)

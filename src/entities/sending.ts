@@ -1,0 +1,119 @@
+/** Sending a message into an entity's inbox (spec/03 §2). */
+import { randomUUID } from 'node:crypto'
+import type { Pipeline, PipelineVerdict } from '../dispatch/pipeline.js'
+import { acceptsWrites, type Entity, type Json } from '../domain/entity.js'
+import { errors } from '../domain/errors.js'
+import { entryOf, type InboxMode, identityUpdate, inbox, type StateEvent } from '../domain/events.js'
+import { mainStream } from '../domain/ids.js'
+import { refuseMessage } from '../domain/messages.js'
+import { isBypass, type Principal } from '../domain/principals.js'
+import type { Directory } from './directory.js'
+
+/** spec/03 §2.1. */
+export interface SendRequest {
+  readonly payload?: Json
+  readonly key?: string
+  readonly type?: string
+  readonly mode?: InboxMode
+  readonly position?: string
+  readonly afterMs?: number
+  readonly from?: string
+  readonly from_principal?: string
+  readonly from_agent?: string
+}
+
+export class Sending {
+  readonly #directory: Directory
+  readonly #pipeline: Pipeline
+  readonly #ensurePrincipal: (principal: Principal) => Promise<unknown>
+
+  constructor(directory: Directory, pipeline: Pipeline, ensurePrincipal: (principal: Principal) => Promise<unknown>) {
+    this.#directory = directory
+    this.#pipeline = pipeline
+    this.#ensurePrincipal = ensurePrincipal
+  }
+
+  /** Appends the message; throws the first refusal of spec/03 §2.2 from row 2 on. The id to wait for on the stream. */
+  async send(
+    entity: Pick<Entity, 'url' | 'type' | 'status'>,
+    request: SendRequest,
+    principal: Principal,
+  ): Promise<{ readonly txid: string }> {
+    refuseForeignSender(request, principal)
+    await this.#ensurePrincipal(principal)
+    if (request.afterMs !== undefined && request.afterMs > 0) throw errors.NOT_IMPLEMENTED('delayed sends')
+    if (!acceptsWrites(entity.status)) throw errors.NOT_RUNNING()
+    await this.#refuseMessage(entity, request)
+    refuseIdentityUpdate(entity, request, principal)
+    if (request.payload === undefined) throw errors.MISSING_PAYLOAD()
+    const { events, txid } = eventsOf(entity, request, request.payload, principal)
+    const verdict = await this.#pipeline.append({
+      path: mainStream(entity.url),
+      contentType: 'application/json',
+      body: entryOf(events),
+      events,
+      message: { to: entity.url, resumes: request.mode !== 'paused' },
+    })
+    refuseUnlessAppended(verdict)
+    return { txid }
+  }
+
+  async #refuseMessage(entity: Pick<Entity, 'url'>, request: SendRequest): Promise<void> {
+    if (!request.type) return
+    const schemas = await this.#directory.schemas(entity.url)
+    const refusal = refuseMessage(schemas?.inbox ?? null, request.type, request.payload)
+    if (refusal !== null) throw refusal
+  }
+}
+
+/** Rows 2–4: exact strings are compared. No write token exists yet that could vouch for `from_agent`. */
+function refuseForeignSender(request: SendRequest, principal: Principal): void {
+  if (request.from !== undefined && request.from !== principal.url) throw errors.FROM_MISMATCH('from')
+  if (request.from_principal !== undefined && request.from_principal !== principal.url) throw errors.FROM_MISMATCH('from_principal')
+  if (request.from_agent === undefined) return
+  if (principal.kind !== 'agent' || pathOf(request.from_agent) !== `/${principal.id}`) throw errors.FROM_AGENT_MISMATCH()
+}
+
+const pathOf = (urlOrPath: string): string => (URL.canParse(urlOrPath) ? new URL(urlOrPath).pathname : urlOrPath)
+
+const updatesIdentity = (entity: Pick<Entity, 'type'>, request: SendRequest): boolean =>
+  entity.type === 'principal' && request.type === 'update_identity'
+
+function refuseIdentityUpdate(entity: Pick<Entity, 'type'>, request: SendRequest, principal: Principal): void {
+  if (updatesIdentity(entity, request) && !isBypass(principal)) throw errors.IDENTITY_NOT_ALLOWED()
+}
+
+/** The message, and with it the identity that it sets: one entry, so that neither is there without the other. */
+function eventsOf(entity: Pick<Entity, 'type'>, request: SendRequest, payload: Json, principal: Principal) {
+  const { event, txid } = inbox({
+    ...(request.key ? { key: request.key } : {}),
+    from: principal.url,
+    fromPrincipal: principal.url,
+    ...(request.from_agent === undefined ? {} : { fromAgent: request.from_agent }),
+    payload,
+    ...(request.type ? { messageType: request.type } : {}),
+    mode: request.mode ?? 'immediate',
+    ...(request.position === undefined ? {} : { position: request.position }),
+    atMs: Date.now(),
+    seed: randomUUID(),
+  })
+  const events: readonly StateEvent[] = updatesIdentity(entity, request)
+    ? [event, identityUpdate((payload as { identity: Readonly<Record<string, Json>> }).identity, txid)] // its schema has been checked
+    : [event]
+  return { events, txid }
+}
+
+/** What became of an append to an entity, in the words of its routes. */
+export function refuseUnlessAppended(verdict: PipelineVerdict): void {
+  switch (verdict.outcome) {
+    case 'appended':
+    case 'duplicate':
+      return
+    case 'barred':
+      throw verdict.error
+    case 'refused':
+      throw verdict.because === 'closed' ? errors.ENTITY_STOPPED() : errors.ENTITY_GONE()
+    default:
+      verdict satisfies never
+  }
+}

@@ -1,0 +1,67 @@
+/** Spawning an entity, and making sure that a principal has its own (spec/02 §6, spec/01 §3). */
+import { AgentsError, errors } from '../domain/errors.js'
+import type { SpawnItem, SpawnVerdict } from '../domain/operations.js'
+import type { Principal } from '../domain/principals.js'
+import type { FoundEntity } from '../registry/entities.js'
+import { isAllowed } from './authorize.js'
+import type { Directory } from './directory.js'
+import type { Operations } from './operations.js'
+import { publicEntity } from './public.js'
+import { type EntityRules, entityUrlOf } from './rules.js'
+
+export interface Spawned {
+  readonly entity: FoundEntity
+  readonly txid: number
+}
+
+export interface SpawningParts {
+  readonly rules: EntityRules
+  readonly directory: Directory
+  readonly operations: Operations<SpawnItem, SpawnVerdict>
+  /** Makes the entities of those principals that have none. */
+  readonly ensurePrincipals: (keys: readonly string[]) => Promise<void>
+}
+
+export class Spawning {
+  readonly #parts: SpawningParts
+
+  constructor(parts: SpawningParts) {
+    this.#parts = parts
+  }
+
+  /** Spawns `item` for `caller`; throws the refusal. The entity is complete and readable by every replica when this returns. */
+  async spawn(item: SpawnItem, caller: Principal): Promise<Spawned> {
+    try {
+      return await this.#spawn(item)
+    } catch (failure) {
+      const isDuplicate = failure instanceof AgentsError && failure.refusal.code === 'DUPLICATE_URL'
+      throw isDuplicate ? await this.#withExisting(failure, item, caller) : failure
+    }
+  }
+
+  /** The runtime takes the entity from a duplicate's details and spares itself a request (spec/02 §6.5): where the caller may read it. */
+  async #withExisting(duplicate: AgentsError, { url }: SpawnItem, caller: Principal): Promise<AgentsError> {
+    const existing = await this.#parts.directory.entity(url)
+    if (existing === null || !(await isAllowed(caller, 'read', existing))) return duplicate
+    return duplicate.withDetails({ entity: publicEntity(existing) })
+  }
+
+  async #spawn(item: SpawnItem): Promise<Spawned> {
+    const { rules, directory, operations } = this.#parts
+    await rules.checkSpawn(item)
+    // A URL that is taken is refused without a workflow; the race for a free one is decided by the INSERT.
+    if ((await directory.entity(item.url)) !== null) throw errors.DUPLICATE_URL(item.url)
+    const verdict = await operations.run(item)
+    if (verdict.outcome === 'refused') throw new AgentsError(verdict.refusal)
+    return { entity: await rules.lookUp(item.url), txid: verdict.txid }
+  }
+
+  /** The entity of `principal`, made when missing; safe against races. */
+  async ensurePrincipal(principal: Principal): Promise<FoundEntity> {
+    const { directory, ensurePrincipals, rules } = this.#parts
+    const known = await directory.entity(entityUrlOf(principal))
+    if (known !== null) return known
+    await ensurePrincipals([principal.key])
+    return await rules.lookUp(principal.url)
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Who may do what on a stream through the public protocol: spec/03 §8–9, spec/12 §6.1. Plain streams are everybody's; all others have an owner.
+ *
+ * A1  Nobody but the server creates, replaces, deletes or forks an entity's history: no method reaches the store that could.
+ * A2  A path that only looks different from a guarded one is refused, never served.
+ */
+import { errors } from '../domain/errors.js'
+import { entityOfMainStream, type StreamPath } from '../domain/ids.js'
+import type { CreateRequest, CreateVerdict, StreamStore } from '../streams/store.js'
+import { authorize, type JudgedPrincipal } from './authorize.js'
+import type { Directory } from './directory.js'
+import type { SharedStateAccess } from './shared-state-access.js'
+import { categoryOf, isDisguised } from './stream-paths.js'
+
+export interface StreamAccessRequest {
+  readonly principal: JudgedPrincipal
+  readonly method: string
+  readonly path: StreamPath
+  /** `Stream-Forked-From`, as sent. */
+  readonly forkedFrom?: string
+  /** `electric-owner-entity`, as sent. */
+  readonly owner?: string
+}
+
+export class StreamAccess {
+  readonly #directory: Directory
+  readonly #sharedState: SharedStateAccess
+
+  constructor(directory: Directory, sharedState: SharedStateAccess) {
+    this.#directory = directory
+    this.#sharedState = sharedState
+  }
+
+  /** Passes, or throws the refusal. Every stream request asks here before its body is read. */
+  async check({ principal, method, path, forkedFrom, owner }: StreamAccessRequest): Promise<void> {
+    if (forkedFrom !== undefined) await this.#checkPath(principal, 'GET', sourcePath(forkedFrom)) // first: the other leaves links
+    await this.#checkPath(principal, method === 'HEAD' ? 'GET' : method, path, owner)
+  }
+
+  async #checkPath(principal: JudgedPrincipal, method: string, path: string, owner?: string): Promise<void> {
+    const category = categoryOf(path)
+    switch (category.is) {
+      case 'main':
+        return await this.#checkMain(principal, method, path, category.url)
+      case 'attachment':
+        return await this.#checkAttachment(principal, method, path, category.url)
+      case 'server-owned':
+        if (method !== 'GET') throw errors.NOT_ALLOWED('write', path)
+        return
+      case 'shared-state':
+        return await this.#sharedState.check({ principal, method, id: category.id, ...(owner === undefined ? {} : { owner }) })
+      case 'malformed':
+        throw errors.INVALID_REQUEST(category.reason)
+      case 'later':
+        throw errors.NOT_IMPLEMENTED(category.feature)
+      case 'reserved':
+        throw errors.STREAM_PATH_RESERVED()
+      case 'plain':
+        return refuseDisguise(path)
+      default:
+        return category satisfies never
+    }
+  }
+
+  async #checkMain(principal: JudgedPrincipal, method: string, path: string, url: string): Promise<void> {
+    const entity = await this.#directory.entity(url)
+    if (entity === null) refuseDisguise(path)
+    if (method === 'POST') throw errors.INVALID_WRITE_TOKEN() // claims, which hand out write tokens, come with dispatch
+    if (method === 'GET') return entity === null ? undefined : await authorize(principal, 'read', entity) // no row: the stream layer says 404
+    // PUT on an existing entity's stream is a question (200 or 409); `createThroughProtocol` keeps it from being more.
+    if (method !== 'PUT' || entity === null) throw errors.NOT_ALLOWED('write', path) // A1
+  }
+
+  async #checkAttachment(principal: JudgedPrincipal, method: string, path: string, url: string): Promise<void> {
+    if (method !== 'GET') throw errors.INVALID_WRITE_TOKEN()
+    const entity = await this.#directory.entity(url)
+    if (entity === null) refuseDisguise(path)
+    if (entity === null) throw errors.ENTITY_GONE()
+    await authorize(principal, 'read', entity)
+  }
+}
+
+/** A2. */
+function refuseDisguise(path: string): void {
+  if (isDisguised(path)) throw errors.INVALID_REQUEST('Stream paths must be sent in their plain form')
+}
+
+/** The path of a fork's source: a path, or a URL of ours. */
+function sourcePath(forkedFrom: string): string {
+  if (forkedFrom.startsWith('/') && !forkedFrom.startsWith('//')) return forkedFrom.split(/[?#]/, 1)[0] ?? forkedFrom
+  return URL.canParse(forkedFrom) ? new URL(forkedFrom).pathname : `/${forkedFrom}`
+}
+
+type Create = (path: StreamPath, request: CreateRequest) => Promise<CreateVerdict>
+
+/** Creates through the public protocol: never a main stream, also where a foreign stream server has lost one (A1). */
+export const createThroughProtocol =
+  (streams: StreamStore): Create =>
+  async (path, request) => {
+    const head = entityOfMainStream(path) === null ? null : await streams.head(path)
+    return head?.outcome === 'refused' ? head : await streams.create(path, request)
+  }

@@ -1,0 +1,107 @@
+/**
+ * The workflow service as requests see it: starts in bounded time, or the answer 503.
+ *
+ * W1  No start takes longer than `workflowStartLimitMs`: the SDK alone takes 6–10 s to notice a dead server (temporal-notes §4.3).
+ * W2  After one failure every start is refused at once, until a probe beside the requests has succeeded (a breaker).
+ * W3  Nothing queues in memory while the service is away.
+ *
+ * A start that ran out of time may still have happened; its operation then runs as if acknowledged, and a repeated request meets its outcome.
+ */
+import type { Client, WorkflowHandleWithStartDetails, WorkflowStartOptions } from '@temporalio/client'
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client'
+import type { Workflow } from '@temporalio/common'
+import type { NativeConnection } from '@temporalio/worker'
+import { errors } from '../domain/errors.js'
+
+const probeEveryMs = 250
+const probeLimitMs = 2_000
+const retryAfterS = 2
+
+export interface WorkflowServiceOptions {
+  readonly connection: NativeConnection
+  readonly client: Client
+  readonly startLimitMs: number
+  readonly onChange?: (state: 'up' | 'down', reason: string) => void
+}
+
+export class WorkflowService {
+  readonly client: Client
+  readonly #options: WorkflowServiceOptions
+  #down = false
+  #probe: NodeJS.Timeout | undefined
+  #closed = false
+
+  constructor(options: WorkflowServiceOptions) {
+    this.client = options.client
+    this.#options = options
+  }
+
+  get isDown(): boolean {
+    return this.#down
+  }
+
+  /** Starts a workflow, acknowledged durably. Throws WORKFLOW_SERVICE_UNAVAILABLE, or `WorkflowExecutionAlreadyStartedError`. */
+  async start<Type extends Workflow>(type: string, options: WorkflowStartOptions<Type>): Promise<WorkflowHandleWithStartDetails<Type>> {
+    if (this.#down) throw errors.WORKFLOW_SERVICE_UNAVAILABLE().retryAfter(retryAfterS) // W2
+    try {
+      return await this.#bounded(() => this.client.workflow.start<Type>(type, options), this.#options.startLimitMs)
+    } catch (failure) {
+      if (failure instanceof WorkflowExecutionAlreadyStartedError || isRequestsFault(failure)) throw failure
+      if (codeOf(failure) !== resourceExhausted) this.#trip(failure) // busy is not down
+      throw errors.WORKFLOW_SERVICE_UNAVAILABLE().retryAfter(retryAfterS)
+    }
+  }
+
+  close(): void {
+    this.#closed = true
+    clearTimeout(this.#probe)
+  }
+
+  /** W1: a deadline of the SDK limits one attempt only, so our own timer stands around it. */
+  async #bounded<Result>(call: () => Promise<Result>, limitMs: number): Promise<Result> {
+    let timer: NodeJS.Timeout | undefined
+    const expired = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs)
+    })
+    try {
+      return await Promise.race([this.#options.connection.withDeadline(Date.now() + limitMs, call), expired])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #trip(failure: unknown): void {
+    if (this.#down || this.#closed) return
+    this.#down = true
+    this.#options.onChange?.('down', failure instanceof Error ? failure.message : String(failure))
+    this.#scheduleProbe()
+  }
+
+  #scheduleProbe(): void {
+    if (this.#closed) return
+    this.#probe = setTimeout(() => {
+      this.#bounded(() => this.#options.connection.workflowService.getSystemInfo({}), probeLimitMs).then(
+        () => this.#recover(),
+        () => this.#scheduleProbe(),
+      )
+    }, probeEveryMs)
+    this.#probe.unref()
+  }
+
+  #recover(): void {
+    this.#down = false
+    this.#options.onChange?.('up', 'a probe was answered')
+  }
+}
+
+/** gRPC status codes. */
+const invalidArgument = 3
+const resourceExhausted = 8
+
+/** The service works and refuses this request: our bounds failed, which no retry mends. */
+const isRequestsFault = (failure: unknown): boolean => codeOf(failure) === invalidArgument
+
+function codeOf(failure: unknown): unknown {
+  const cause: unknown = failure instanceof Error ? (failure.cause ?? failure) : failure
+  return typeof cause === 'object' && cause !== null && 'code' in cause ? cause.code : undefined
+}

@@ -1,0 +1,126 @@
+/**
+ * The HTTP server: what holds for every request, in this order (spec/02 §1, spec/12 §1.3, spec/13 §6).
+ *
+ * H1  Every response carries the CORS headers, also those of requests that never reach a route.
+ * H2  `OPTIONS` is answered before anything is asked of the caller; health and the UI need no principal either.
+ * H3  Everything else has a principal before it is routed, so no route sees a request without one.
+ * H4  Unknown paths below `/_electric/` are 404 with an empty body; all other paths are Durable Streams traffic.
+ */
+import type { Socket } from 'node:net'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+import { SharedStateAccess } from '../entities/shared-state-access.js'
+import { createThroughProtocol, StreamAccess } from '../entities/stream-access.js'
+import { agentUiRoutes, isAgentUi } from './agent-ui.js'
+import { acceptAnyContentType } from './body.js'
+import { corsHeaders } from './cors.js'
+import { renderError } from './errors.js'
+import type { Parts } from './parts.js'
+import { resolvePrincipal } from './principals.js'
+import { jsonRoutes } from './routes.js'
+import { type StreamRouteParts, streamRoutes } from './streams/routes.js'
+import { routedUrl } from './urls.js'
+
+const healthPath = '/_electric/health'
+/** Node refuses longer request lines by itself; no parameter is refused for its length before its own check. */
+const maxParamLength = 65_536
+/** A client that never finishes its request is cut off. */
+const requestTimeoutMs = 120_000
+
+export async function buildApp(parts: Parts): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: parts.logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    routerOptions: { maxParamLength },
+    rewriteUrl: (request) => routedUrl(request.url ?? '/'),
+    bodyLimit: parts.limits.maxJsonBodyBytes,
+    return503OnClosing: false,
+    requestTimeout: requestTimeoutMs,
+    clientErrorHandler: refuseMalformed,
+  })
+  app.decorate('limits', parts.limits)
+  app.decorateRequest('principal')
+  app.setErrorHandler(renderError)
+  app.setNotFoundHandler(nothingHere)
+  everyRequest(app, parts)
+  health(app, parts)
+  agentUiRoutes(app, parts.agentUiFolder)
+  app.register((scope, _options, done) => {
+    ignoreContentType(scope)
+    jsonRoutes(scope, parts)
+    for (const unknown of ['/_electric', '/_electric/*']) scope.all(unknown, nothingHere) // H4
+    done()
+  })
+  app.register((scope, _options, done) => {
+    streamRoutes(scope, { ...parts, access: streamAccess(parts), create: createThroughProtocol(parts.streams) })
+    done()
+  })
+  return app
+}
+
+function everyRequest(app: FastifyInstance, parts: Parts): void {
+  app.addHook('onRequest', async (request, reply) => {
+    request.raw.url = request.originalUrl // routed already; from here on the URL is the one that was sent
+    reply.headers(corsHeaders) // H1
+    if (request.method === 'OPTIONS') return await reply.code(204).send() // H2
+    if (needsNoPrincipal(request.originalUrl)) return
+    request.principal = await resolvePrincipal(request, parts.authentication) // H3
+  })
+}
+
+function streamAccess({ database, directory }: Parts): StreamRouteParts['access'] {
+  const access = new StreamAccess(directory, new SharedStateAccess(database, directory))
+  return async ({ principal, method, headers }, path) => {
+    const forkedFrom = headers['stream-forked-from']
+    const owner = headers['electric-owner-entity']
+    await access.check({
+      principal,
+      method,
+      path,
+      ...(forkedFrom === undefined ? {} : { forkedFrom: String(forkedFrom) }),
+      ...(owner === undefined ? {} : { owner: String(owner) }),
+    })
+  }
+}
+
+function needsNoPrincipal(url: string): boolean {
+  const path = url.split('?', 1)[0] ?? url
+  return path === healthPath || path === `${healthPath}/` || isAgentUi(path)
+}
+
+function health(app: FastifyInstance, parts: Parts): void {
+  app.get(healthPath, async (_request, reply) =>
+    parts.isStopping() ? reply.code(503).send({ status: 'stopping' }) : reply.send({ status: 'ok' }),
+  )
+}
+
+/** JSON routes read their bodies as JSON whatever the content type says, even one that is none (spec/02 §1.2). */
+function ignoreContentType(scope: FastifyInstance): void {
+  acceptAnyContentType(scope)
+  scope.addHook('onRequest', async (request) => {
+    delete request.raw.headers['content-type']
+  })
+}
+
+async function nothingHere(_request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  return await reply.code(404).send()
+}
+
+const malformedResponse = (status: string): string =>
+  [
+    `HTTP/1.1 ${status}`,
+    ...Object.entries(corsHeaders).map(([name, value]) => `${name}: ${value}`),
+    'content-length: 0',
+    'connection: close',
+    '',
+    '',
+  ].join('\r\n')
+
+/** What Node's parser refuses never becomes a request; it still gets a status and CORS (H1). */
+function refuseMalformed(failure: NodeJS.ErrnoException, socket: Socket): void {
+  if (failure.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const status = failure.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'
+  socket.end(malformedResponse(status))
+}

@@ -1,0 +1,74 @@
+/** `PUT /_electric/entities/:type/:instanceId`: spec/02 §6. */
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import type { JsonObject } from '../../domain/entity.js'
+import { errors } from '../../domain/errors.js'
+import type { EntityUrl } from '../../domain/ids.js'
+import type { SpawnItem } from '../../domain/operations.js'
+import type { Principal } from '../../domain/principals.js'
+import type { SandboxRequest } from '../../domain/sandbox.js'
+import { publicEntity } from '../../entities/public.js'
+import { body } from '../body.js'
+import type { Parts } from '../parts.js'
+import { anObject, dispatchPolicy, oneOf } from '../schemas.js'
+import type { AtEntity } from './addressed.js'
+
+const spawnBody = body(
+  z.looseObject({
+    args: anObject.optional(),
+    tags: z.record(z.string(), z.string()).optional(),
+    parent: z.string().optional(),
+    dispatch_policy: dispatchPolicy.optional(),
+    sandbox: z
+      .looseObject({
+        profile: z.string().optional(),
+        key: z.string().optional(),
+        scope: oneOf('entity', 'wake').optional(),
+        persistent: z.boolean().optional(),
+        owner: z.boolean().optional(),
+        inherit: z.boolean().optional(),
+      })
+      .optional(),
+    initialMessage: z.unknown().optional(),
+    initialMessageType: z.string().optional(),
+    grants: z.array(anObject).optional(),
+    wake: anObject.optional(),
+  }),
+)
+type SpawnBody = ReturnType<typeof spawnBody>
+
+/** Members whose feature comes later: accepted by no one, so that nothing is accepted and then ignored. */
+const later = { grants: 'permission grants', wake: 'wakes' } as const
+
+export function spawnRoute(app: FastifyInstance, { spawning, rules }: Parts): void {
+  app.put<AtEntity>('/_electric/entities/:type/:instanceId', async (request, reply) => {
+    const url = `/${request.params.type}/${request.params.instanceId}` as EntityUrl
+    await rules.checkSpawnAddress(url) // 400, 404
+    const sent = spawnBody(request) // 400
+    refuseLater(sent)
+    const { entity, txid } = await spawning.spawn(spawnItem(url, sent, request.principal), request.principal) // 401, 404, 422, 409
+    const { spawn_args, ...shown } = publicEntity(entity)
+    return await reply.code(201).send({ ...shown, ...(sent.args === undefined ? {} : { spawn_args }), txid })
+  })
+}
+
+function refuseLater(sent: SpawnBody): void {
+  for (const [member, feature] of Object.entries(later)) if (sent[member] !== undefined) throw errors.NOT_IMPLEMENTED(feature)
+}
+
+/** Out of `JSON.parse` and a schema: objects are JSON objects. */
+function spawnItem(url: EntityUrl, sent: SpawnBody, principal: Principal): SpawnItem {
+  const type = sent.initialMessageType || undefined
+  return {
+    url,
+    principal: principal.key,
+    ...(sent.args === undefined ? {} : { args: sent.args as JsonObject }),
+    ...(sent.tags === undefined ? {} : { tags: sent.tags }),
+    ...(sent.parent ? { parent: sent.parent as EntityUrl } : {}),
+    ...(sent.dispatch_policy === undefined ? {} : { dispatchPolicy: sent.dispatch_policy }),
+    ...(sent.sandbox === undefined ? {} : { sandbox: sent.sandbox as SandboxRequest }),
+    ...('initialMessage' in sent
+      ? { initialMessage: { payload: sent.initialMessage as JsonObject, ...(type === undefined ? {} : { type }) } }
+      : {}),
+  }
+}

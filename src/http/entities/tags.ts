@@ -1,0 +1,36 @@
+/** `POST`, `DELETE /_electric/entities/:type/:instanceId/tags/:tagKey`: spec/02 §10. */
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import { authorize } from '../../entities/authorize.js'
+import { publicEntity } from '../../entities/public.js'
+import type { TaggedHead } from '../../entities/tagging.js'
+import { body } from '../body.js'
+import type { Parts } from '../parts.js'
+import { decodedParam } from '../urls.js'
+import { addressedEntity, type EntityAddress } from './addressed.js'
+
+interface AtTag {
+  readonly Params: EntityAddress & { readonly tagKey: string }
+}
+
+const tagBody = body(z.looseObject({ value: z.string() }))
+
+export function tagRoutes(app: FastifyInstance, parts: Parts): void {
+  app.post<AtTag>('/_electric/entities/:type/:instanceId/tags/:tagKey', async (request) => {
+    const entity = await addressedEntity(parts, request.principal, request.params) // 404
+    const { value } = tagBody(request) // 400
+    const key = decodedParam(request.params.tagKey) // 400
+    await authorize(request.principal, 'write', entity) // 401
+    return shown(await parts.tagging.set(entity, key, value)) // 400, 409
+  })
+
+  app.delete<AtTag>('/_electric/entities/:type/:instanceId/tags/:tagKey', async (request) => {
+    const entity = await addressedEntity(parts, request.principal, request.params) // 404
+    const key = decodedParam(request.params.tagKey) // 400
+    await authorize(request.principal, 'write', entity) // 401
+    return shown(await parts.tagging.delete(entity, key)) // 400, 409
+  })
+}
+
+/** Without `txid` nothing was changed. */
+const shown = ({ entity, txid }: TaggedHead): object => ({ ...publicEntity(entity), ...(txid === undefined ? {} : { txid }) })

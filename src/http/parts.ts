@@ -1,0 +1,49 @@
+/** What the routes need, and nothing else: `server.ts` builds it once, every route takes from it what it uses. */
+import type { FastifyBaseLogger } from 'fastify'
+import type { Limits } from '../domain/limits.js'
+import type { Principal } from '../domain/principals.js'
+import type { CollectionWriting } from '../entities/collection-writing.js'
+import type { Directory } from '../entities/directory.js'
+import type { InboxEditing } from '../entities/inbox-editing.js'
+import type { EntityRules } from '../entities/rules.js'
+import type { Sending } from '../entities/sending.js'
+import type { Signalling } from '../entities/signalling.js'
+import type { Spawning } from '../entities/spawning.js'
+import type { Tagging } from '../entities/tagging.js'
+import type { EntityTypes } from '../entities/types.js'
+import type { Database } from '../registry/database.js'
+import type { StreamStore } from '../streams/store.js'
+import type { Authentication } from './principals.js'
+import type { StreamRouteParts } from './streams/routes.js'
+
+/** Entities of principals, made on demand (spec/12 §1.4). */
+export interface PrincipalEntities {
+  /** The entity of `principal`; created if it was never seen. Race-safe: the loser gets the winner's. */
+  ensure(principal: Principal): Promise<unknown>
+}
+
+export interface Parts {
+  readonly limits: Limits
+  readonly database: Database
+  readonly directory: Directory
+  readonly entityTypes: EntityTypes
+  readonly principalEntities: PrincipalEntities
+  readonly rules: EntityRules
+  readonly spawning: Spawning
+  readonly sending: Sending
+  readonly inboxEditing: InboxEditing
+  readonly collections: CollectionWriting
+  readonly tagging: Tagging
+  readonly signalling: Signalling
+  readonly streams: StreamStore
+  /** The pipeline: an append through the stream protocol, with its consequences. */
+  readonly append: StreamRouteParts['append']
+  /** Public base URL without trailing slash; known once the server listens. */
+  readonly publicUrl: () => string
+  readonly authentication: Authentication
+  readonly logger: FastifyBaseLogger
+  /** Folder of the built agent UI; absent: `AGENT_UI_NOT_FOUND`. */
+  readonly agentUiFolder?: string
+  /** True from the moment when the process was told to stop: the health route then answers 503 (spec/13 §9). */
+  readonly isStopping: () => boolean
+}

@@ -1,0 +1,12 @@
+/** Every JSON route of the server, one line a resource. Register new resources here. */
+import type { FastifyInstance } from 'fastify'
+import { entityRoutes } from './entities/routes.js'
+import { entityTypeRoutes } from './entity-types/routes.js'
+import { laterFeatures } from './later.js'
+import type { Parts } from './parts.js'
+
+export function jsonRoutes(app: FastifyInstance, parts: Parts): void {
+  entityTypeRoutes(app, parts)
+  entityRoutes(app, parts)
+  laterFeatures(app)
+}

@@ -1,0 +1,31 @@
+/** Logging (spec/13 §8): JSON lines to a file, lines for people to stdout. Never secrets, tokens, passwords or payloads. */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Logger, multistream, pino, type StreamEntry } from 'pino'
+import { default as pretty } from 'pino-pretty'
+
+export interface LogOptions {
+  readonly level: string
+  /** Folder of the file log; undefined: no file. */
+  readonly folder?: string
+}
+
+export function createLog(options: LogOptions): Logger {
+  const streams: StreamEntry[] = [
+    { level: 'trace', stream: pretty({ ignore: 'pid,hostname', messageFormat: '[agent-server] {msg}', sync: true }) },
+  ]
+  const file = options.folder === undefined ? null : fileIn(options.folder)
+  if (file !== null) streams.push({ level: 'trace', stream: pino.destination({ dest: file, sync: false, mkdir: false }) })
+  const silent = options.level === 'silent'
+  return pino({ level: options.level, base: null }, silent ? pino.destination({ dest: 1, sync: true }) : multistream(streams))
+}
+
+function fileIn(folder: string): string | null {
+  try {
+    mkdirSync(folder, { recursive: true })
+    return join(folder, `agent-server-${Date.now()}.jsonl`)
+  } catch (failure) {
+    process.stderr.write(`Cannot write logs to ${folder}: ${failure instanceof Error ? failure.message : String(failure)}\n`)
+    return null
+  }
+}

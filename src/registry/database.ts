@@ -1,0 +1,244 @@
+/**
+ * Postgres: one pool, transactions as explicit values.
+ *
+ * D1  A `Transaction` is passed to whoever writes; who calls decides what commits together.
+ * D2  Every statement is a constant text with parameters (`sql`), prepared once per connection.
+ * D3  A connection whose transaction failed in an unknown way is thrown away, never reused.
+ * D4  `transaction` repeats its body after a serialisation failure, a deadlock, or a lost connection: bodies have no effects but their statements.
+ * D5  A commit whose answer was lost is looked up by its transaction id before anything is said about it: never a blind failure, never a second effect.
+ * D6  A plan never outlives what it was made for: each execution is planned for the sizes and parameters of that moment, and finds rows by key.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+
+export interface Statement {
+  readonly name: string
+  readonly text: string
+  readonly values: readonly unknown[]
+}
+
+export type Row = Readonly<Record<string, unknown>>
+
+/** Something that answers statements: the pool (each statement its own transaction) or one open transaction. */
+export interface Queryable {
+  /** Whose rows these are; every statement filters on it (spec/01 §2). */
+  readonly tenant: string
+  query(statement: Statement, options?: { readonly binary?: boolean }): Promise<{ readonly rows: readonly Row[]; readonly count: number }>
+}
+
+/** An open transaction. */
+export interface Transaction extends Queryable {
+  /** Id of this transaction as shapes report it: 32 bits (spec/13 §2). */
+  readonly txid: number
+}
+
+interface StatementText {
+  readonly name: string
+  readonly text: string
+}
+
+const statementTexts = new WeakMap<TemplateStringsArray, StatementText>()
+let statements = 0
+
+/** A statement whose text is constant: `sql` names it once, so that every connection prepares it once. */
+export function sql(strings: TemplateStringsArray, ...values: readonly unknown[]): Statement {
+  let known = statementTexts.get(strings)
+  if (known === undefined) {
+    statements += 1
+    known = { name: `agents_${statements}`, text: strings.reduce((text, part, index) => `${text}$${index}${part}`) }
+    statementTexts.set(strings, known)
+  }
+  return { ...known, values }
+}
+
+const int8 = 20
+const parseInt8 = (text: string): number => Number(text)
+const types = {
+  getTypeParser(oid: number, format?: 'text' | 'binary') {
+    if (oid === int8 && format !== 'binary') return parseInt8
+    return pg.types.getTypeParser(oid, format as 'text')
+  },
+}
+
+/**
+ * D6: a plan that Postgres keeps for a prepared statement may have been made while the tables were empty. After a burst of 10,000 spawns, and
+ * until the next ANALYZE, a look-up by URL then walked all entities of the tenant: a send took 21 ms, now 4. Every join of ours has a key.
+ */
+const planning =
+  'SET plan_cache_mode = force_custom_plan; SET random_page_cost = 1.1; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off'
+
+const retryable = new Set(['40001', '40P01'])
+const maxAttempts = 5
+
+const sqlState = (failure: unknown): string | undefined =>
+  failure instanceof Error && 'code' in failure ? String(failure.code) : undefined
+
+const networkCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN'])
+/** What `pg` says, without a code, of a connection that broke or could not be made. */
+const brokenConnection =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
+
+/** Whether a statement failed because Postgres cannot be reached (as opposed to refusing it). */
+export function isConnectionFailure(failure: unknown): boolean {
+  if (!(failure instanceof Error)) return false
+  const code = sqlState(failure)
+  if (code === undefined) return brokenConnection.test(failure.message)
+  return networkCodes.has(code) || /^(08|57P)/.test(code) // connection exceptions; shutdown, crash, cannot connect now
+}
+
+export interface DatabaseOptions {
+  readonly url: string
+  readonly tenant: string
+  /** Connections at most. */
+  readonly poolMax: number
+  readonly connectTimeoutMs?: number
+  /** A `Client` option: `search_path` etc. for tests. */
+  readonly options?: string
+  /** How long a transaction is held while Postgres is away, before it fails. */
+  readonly holdMs?: number
+  readonly onIdleFailure?: (failure: Error) => void
+}
+
+export class Database implements Queryable {
+  readonly tenant: string
+  readonly url: string
+  readonly #pool: pg.Pool
+  readonly #holdMs: number
+
+  constructor(options: DatabaseOptions) {
+    this.tenant = options.tenant
+    this.url = options.url
+    this.#holdMs = options.holdMs ?? 5_000
+    this.#pool = new pg.Pool({
+      connectionString: options.url,
+      max: options.poolMax,
+      connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
+      idleTimeoutMillis: 60_000,
+      application_name: 'temporal-agents-server',
+      types,
+      onConnect: async (client) => {
+        await client.query(planning)
+      },
+      ...(options.options === undefined ? {} : { options: options.options }),
+    })
+    this.#pool.on('error', (failure) => options.onIdleFailure?.(failure))
+    // A connection that breaks while it is in use says so as an event too, and an unheard 'error' event ends the process; its statement rejects.
+    this.#pool.on('connect', (client) => client.on('error', () => undefined))
+  }
+
+  async query(statement: Statement, options?: { readonly binary?: boolean }) {
+    return answer(await this.#pool.query(configOf(statement, options)))
+  }
+
+  /** Runs `body` in one transaction (READ COMMITTED) and commits it; on any failure nothing of it remains (D4, D5). */
+  async transaction<Result>(body: (tx: Transaction) => Promise<Result>): Promise<Result> {
+    const holdUntil = Date.now() + this.#holdMs
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#attempt(body)
+      } catch (failure) {
+        if (isConnectionFailure(failure) && Date.now() < holdUntil) await delay(Math.min(50 * attempt, 500))
+        else if (attempt >= maxAttempts || !retryable.has(sqlState(failure) ?? '')) throw failure
+      }
+    }
+  }
+
+  /** One snapshot for several statements; writes are refused. */
+  async snapshot<Result>(body: (tx: Queryable) => Promise<Result>): Promise<Result> {
+    const client = await this.#pool.connect()
+    try {
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+      const result = await body(this.#queryableOn(client))
+      await client.query('COMMIT')
+      client.release()
+      return result
+    } catch (failure) {
+      await giveBack(client)
+      throw failure
+    }
+  }
+
+  async #attempt<Result>(body: (tx: Transaction) => Promise<Result>): Promise<Result> {
+    const client = await this.#pool.connect()
+    let xid: string
+    let result: Result
+    try {
+      xid = await begin(client)
+      result = await body({ ...this.#queryableOn(client), txid: Number(BigInt(xid) & 0xffff_ffffn) })
+    } catch (failure) {
+      await giveBack(client)
+      throw failure
+    }
+    try {
+      await client.query('COMMIT')
+      client.release()
+    } catch (failure) {
+      client.release(true) // D3
+      if (!isConnectionFailure(failure) || !(await this.#hasCommitted(xid, failure))) throw failure
+    }
+    return result
+  }
+
+  /** D5. Throws `lost` when Postgres cannot be asked in time. */
+  async #hasCommitted(xid: string, lost: unknown): Promise<boolean> {
+    const deadline = Date.now() + this.#holdMs
+    while (Date.now() < deadline) {
+      const status = await this.#pool.query('SELECT pg_xact_status($1::xid8) AS status', [xid]).then(
+        ({ rows }) => String(rows[0]?.status),
+        () => 'unknown',
+      )
+      if (status === 'committed') return true
+      if (status === 'aborted') return false
+      await delay(100)
+    }
+    throw new Error('the outcome of a commit is unknown: Postgres does not answer', { cause: lost })
+  }
+
+  #queryableOn(client: pg.PoolClient): Queryable {
+    return { tenant: this.tenant, query: async (statement, options) => answer(await client.query(configOf(statement, options))) }
+  }
+
+  /** A connection of its own outside the pool (LISTEN, advisory locks). The caller ends it. */
+  async dedicated(): Promise<pg.Client> {
+    const client = new pg.Client({
+      connectionString: this.url,
+      application_name: 'temporal-agents-server listener',
+      connectionTimeoutMillis: 5_000,
+    })
+    await client.connect()
+    return client
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end()
+  }
+}
+
+/** Begins, and learns the transaction's id in the same round trip. */
+async function begin(client: pg.PoolClient): Promise<string> {
+  // The simple protocol answers one result per statement, which the types of `pg` do not know.
+  const results = (await client.query('BEGIN; SELECT pg_current_xact_id()::text AS xid')) as unknown as readonly pg.QueryResult[]
+  return String(results[1]?.rows[0]?.xid)
+}
+
+/** Rolls back and returns the connection; one that cannot roll back is thrown away (D3). */
+async function giveBack(client: pg.PoolClient): Promise<void> {
+  await client.query('ROLLBACK').then(
+    () => client.release(),
+    () => client.release(true),
+  )
+}
+
+function configOf(statement: Statement, options?: { readonly binary?: boolean }): pg.QueryConfig {
+  return {
+    name: statement.name,
+    text: statement.text,
+    values: statement.values as unknown[],
+    types,
+    ...(options?.binary ? { binary: true } : {}),
+  } as pg.QueryConfig
+}
+
+function answer(result: pg.QueryResult) {
+  return { rows: result.rows as Row[], count: result.rowCount ?? 0 }
+}

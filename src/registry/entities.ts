@@ -1,0 +1,130 @@
+/** Reading entities. A row that is still reserved for a stream to be made does not exist here (`reserved_by`). */
+import { z } from 'zod'
+import type {
+  DispatchPolicy,
+  Entity,
+  EntityStatus,
+  JsonObject,
+  SandboxSelection,
+  SchemaMap,
+  Tags,
+  WritableCollections,
+} from '../domain/entity.js'
+import { entityStatuses } from '../domain/entity.js'
+import type { EffectiveSchemas } from '../domain/entity-types.js'
+import { effectiveSchemas } from '../domain/entity-types.js'
+import type { EntityUrl, PrincipalUrl } from '../domain/ids.js'
+import { type Queryable, type Row, sql } from './database.js'
+
+/** An entity without the schema copies, which only few callers need and which can be large. */
+export type EntityHead = Omit<Entity, 'inbox_schemas' | 'state_schemas'>
+
+/** What the type of the entity has now, beside it: one look-up answers a `GET`. */
+export interface FoundEntity extends EntityHead {
+  readonly writable_collections: WritableCollections | null
+}
+
+/** JSON trees are what the house itself has stored: their shape was checked then, and is not walked again on each read. */
+const tree = <Tree>() => z.unknown() as unknown as z.ZodType<Tree>
+const head = {
+  url: tree<EntityUrl>(),
+  type: z.string(),
+  status: z.enum(entityStatuses),
+  dispatch_policy: tree<DispatchPolicy | null>(),
+  tags: tree<Tags>(),
+  spawn_args: tree<JsonObject>(),
+  sandbox: tree<SandboxSelection | null>(),
+  parent: tree<EntityUrl | null>(),
+  created_by: tree<PrincipalUrl | null>(),
+  type_revision: z.number().nullable(),
+  created_at: z.number(),
+  updated_at: z.number(),
+}
+const headRow: z.ZodType<EntityHead> = z.object(head)
+const foundRow: z.ZodType<FoundEntity> = z.object({ ...head, writable_collections: tree<WritableCollections | null>() })
+const entityRow: z.ZodType<Entity> = z.object({ ...head, inbox_schemas: tree<SchemaMap | null>(), state_schemas: tree<SchemaMap | null>() })
+
+const byUrl = <Found extends { readonly url: EntityUrl }>(rows: readonly Row[], row: z.ZodType<Found>): ReadonlyMap<string, Found> =>
+  new Map(rows.map((raw) => row.parse(raw)).map((found) => [found.url, found]))
+
+/** These entities, complete with their schema copies. */
+export async function findEntities(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, Entity>> {
+  const { rows } = await queryable.query(sql`
+    SELECT url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, inbox_schemas, state_schemas,
+           created_at, updated_at
+      FROM entities
+     WHERE tenant_id = ${queryable.tenant} AND url = ANY (${urls}) AND reserved_by IS NULL`)
+  return byUrl(rows, entityRow)
+}
+
+/** These entities as a reader sees them. */
+export async function findEntityHeads(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, FoundEntity>> {
+  const { rows } = await queryable.query(sql`
+    SELECT e.url, e.type, e.status, e.dispatch_policy, e.tags, e.spawn_args, e.sandbox, e.parent, e.created_by, e.type_revision,
+           e.created_at, e.updated_at, t.externally_writable_collections AS writable_collections
+      FROM entities e
+      LEFT JOIN entity_types t ON t.tenant_id = e.tenant_id AND t.name = e.type
+     WHERE e.tenant_id = ${queryable.tenant} AND e.url = ANY (${urls}) AND e.reserved_by IS NULL`)
+  return byUrl(rows, foundRow)
+}
+
+const schemasRow = z.object({
+  url: tree<EntityUrl>(),
+  inbox_schemas: tree<SchemaMap | null>(),
+  state_schemas: tree<SchemaMap | null>(),
+  type_inbox_schemas: tree<SchemaMap | null>(),
+  type_state_schemas: tree<SchemaMap | null>(),
+})
+
+/** The effective schemas of these entities (spec/01 §5.3). */
+export async function findEffectiveSchemas(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, EffectiveSchemas>> {
+  const { rows } = await queryable.query(sql`
+    SELECT e.url, e.inbox_schemas, e.state_schemas, t.inbox_schemas AS type_inbox_schemas, t.state_schemas AS type_state_schemas
+      FROM entities e
+      LEFT JOIN entity_types t ON t.tenant_id = e.tenant_id AND t.name = e.type
+     WHERE e.tenant_id = ${queryable.tenant} AND e.url = ANY (${urls}) AND e.reserved_by IS NULL`)
+  return new Map(
+    rows.map((raw) => {
+      const row = schemasRow.parse(raw)
+      const type = { inbox_schemas: row.type_inbox_schemas, state_schemas: row.type_state_schemas }
+      return [row.url, effectiveSchemas(row, type)]
+    }),
+  )
+}
+
+export interface EntityFilter {
+  readonly type?: string
+  readonly status?: EntityStatus | (string & {})
+  readonly parent?: string
+  readonly created_by?: string
+  readonly limit: number
+  /** The last entity of the page before. */
+  readonly after?: EntityPosition
+}
+
+export interface EntityPosition {
+  readonly created_at: number
+  readonly url: string
+}
+
+/** Whose entities are listed: everybody's, or those of one owner. */
+export type Visibility = { readonly sees: 'all' } | { readonly sees: 'own'; readonly owner: PrincipalUrl }
+
+/** Entities that match all members of `filter`, newest first, then by URL. */
+export async function listEntities(queryable: Queryable, filter: EntityFilter, visibility: Visibility): Promise<EntityHead[]> {
+  const owner = visibility.sees === 'all' ? null : visibility.owner
+  const { rows } = await queryable.query(sql`
+    SELECT url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, created_at, updated_at
+      FROM entities
+     WHERE tenant_id = ${queryable.tenant} AND reserved_by IS NULL
+       AND (${filter.type ?? null}::text IS NULL OR type = ${filter.type ?? null})
+       AND (${filter.status ?? null}::text IS NULL OR status = ${filter.status ?? null})
+       AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})
+       AND (${filter.created_by ?? null}::text IS NULL OR created_by = ${filter.created_by ?? null})
+       AND (${owner}::text IS NULL OR created_by = ${owner})
+       AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at < ${filter.after?.created_at ?? null}
+            OR (created_at = ${filter.after?.created_at ?? null} AND url > ${filter.after?.url ?? null}))
+     ORDER BY created_at DESC, url
+     LIMIT ${filter.limit}`)
+  return rows.map((row) => headRow.parse(row))
+}

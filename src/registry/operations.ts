@@ -1,0 +1,55 @@
+/** Outcomes of operations, and payloads that wait for theirs. */
+import type { OperationId } from '../domain/ids.js'
+import { type Queryable, sql, type Transaction } from './database.js'
+
+/** What operation `id` answered, or null while it has not been carried out. */
+export async function findOutcome<Answer>(queryable: Queryable, id: OperationId): Promise<readonly Answer[] | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT verdicts FROM operations WHERE tenant_id = ${queryable.tenant} AND id = ${id}`)
+  return (rows[0]?.verdicts as readonly Answer[] | undefined) ?? null // written by `recordOutcome` alone
+}
+
+/** Makes attempts at one operation take turns until the transaction ends. */
+export async function lockOperation(tx: Transaction, id: OperationId): Promise<void> {
+  await tx.query(sql`SELECT pg_advisory_xact_lock(hashtextextended(${`${tx.tenant} ${id}`}, 7))`)
+}
+
+export async function recordOutcome<Answer>(tx: Transaction, id: OperationId, verdicts: readonly Answer[]): Promise<void> {
+  await tx.query(sql`
+    INSERT INTO operations (tenant_id, id, verdicts) VALUES (${tx.tenant}, ${id}, ${storableJson(verdicts)}::jsonb)`)
+}
+
+/** A refusal may quote what jsonb cannot hold (U+0000, lone surrogates): its record shows U+FFFD there. */
+const storableJson = (value: unknown): string =>
+  JSON.stringify(value, (_, member: unknown) => (typeof member === 'string' ? member.toWellFormed().replaceAll('\0', '\ufffd') : member))
+
+export async function insertPayloads(tx: Queryable, payloads: readonly { readonly id: string; readonly payload: string }[]): Promise<void> {
+  await tx.query(sql`
+    INSERT INTO operation_payloads (tenant_id, id, payload)
+    SELECT ${tx.tenant}, i.id, i.payload
+      FROM unnest(${payloads.map((p) => p.id)}::text[], ${payloads.map((p) => p.payload)}::text[]) AS i (id, payload)
+        ON CONFLICT DO NOTHING`)
+}
+
+/** The payloads of these ids, as the JSON text they were stored as. */
+export async function findPayloads(queryable: Queryable, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  if (ids.length === 0) return new Map()
+  const { rows } = await queryable.query(sql`
+    SELECT id, payload FROM operation_payloads WHERE tenant_id = ${queryable.tenant} AND id = ANY (${ids})`)
+  return new Map(rows.map((row) => [String(row.id), String(row.payload)]))
+}
+
+/** Forgets outcomes and payloads older than `keepS` seconds, at most `limit` of each. How many went. */
+export async function forgetOperations(queryable: Queryable, keepS: number, limit: number): Promise<number> {
+  const outcomes = await queryable.query(sql`
+    DELETE FROM operations WHERE (tenant_id, id) IN
+      (SELECT tenant_id, id FROM operations
+        WHERE tenant_id = ${queryable.tenant} AND completed_at < now() - make_interval(secs => ${keepS})
+        ORDER BY completed_at LIMIT ${limit})`)
+  const payloads = await queryable.query(sql`
+    DELETE FROM operation_payloads WHERE (tenant_id, id) IN
+      (SELECT tenant_id, id FROM operation_payloads
+        WHERE tenant_id = ${queryable.tenant} AND created_at < now() - make_interval(secs => ${keepS})
+        ORDER BY created_at LIMIT ${limit})`)
+  return outcomes.count + payloads.count
+}

@@ -1,0 +1,52 @@
+/** The last value of every manifest, child-status and watermark row: what a fork needs without reading a history (design §4). */
+import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
+import type { ProjectionChange } from '../domain/projection.js'
+import { type Queryable, sql, type Transaction } from './database.js'
+
+export interface ProjectionRow extends ProjectionChange {
+  readonly entity_url: EntityUrl
+}
+
+/** Applies the last row of each key; the caller hands over at most one row per (entity, type, key). */
+export async function project(tx: Transaction, rows: readonly ProjectionRow[]): Promise<void> {
+  const kept = rows.filter((row) => row.value !== null)
+  const removed = rows.filter((row) => row.value === null)
+  if (kept.length > 0)
+    await tx.query(sql`
+      INSERT INTO projections (tenant_id, entity_url, type, key, value, entry)
+      SELECT ${tx.tenant}, i.* FROM unnest(${kept.map((r) => r.entity_url)}::text[], ${kept.map((r) => r.type)}::text[], ${kept.map((r) => r.key)}::text[],
+                                           ${kept.map((r) => r.value)}::text[], ${kept.map((r) => r.entry)}::text[]) AS i
+          ON CONFLICT (tenant_id, entity_url, type, key) DO UPDATE SET value = excluded.value, entry = excluded.entry`)
+  if (removed.length > 0)
+    await tx.query(sql`
+      DELETE FROM projections p
+       USING unnest(${removed.map((r) => r.entity_url)}::text[], ${removed.map((r) => r.type)}::text[], ${removed.map((r) => r.key)}::text[]) AS i (url, type, key)
+       WHERE p.tenant_id = ${tx.tenant} AND p.entity_url = i.url COLLATE "C" AND p.type = i.type AND p.key = i.key COLLATE "C"`)
+}
+
+/** The projected rows of an entity, by type and key. */
+export async function projectionOf(queryable: Queryable, url: EntityUrl): Promise<ProjectionRow[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT entity_url, type, key, value, entry FROM projections WHERE tenant_id = ${queryable.tenant} AND entity_url = ${url} ORDER BY type, key`)
+  return rows as unknown as ProjectionRow[] // columns as declared in 0001-registry.sql
+}
+
+/** How far the consequences of these foreign streams have been drawn; absent means not at all. */
+export async function progressOf(queryable: Queryable, paths: readonly StreamPath[]): Promise<ReadonlyMap<string, Offset>> {
+  const { rows } = await queryable.query(sql`
+    SELECT path, processed FROM stream_progress WHERE tenant_id = ${queryable.tenant} AND path = ANY (${paths})`)
+  return new Map(rows.map((row) => [String(row.path), row.processed as Offset]))
+}
+
+/** Moves a stream's progress from `from` to `to`; false when somebody else moved it meanwhile: then nothing was changed. */
+export async function advanceProgress(tx: Transaction, path: StreamPath, from: Offset | null, to: Offset): Promise<boolean> {
+  const { count } =
+    from === null
+      ? await tx.query(
+          sql`INSERT INTO stream_progress (tenant_id, path, processed) VALUES (${tx.tenant}, ${path}, ${to}) ON CONFLICT DO NOTHING`,
+        )
+      : await tx.query(
+          sql`UPDATE stream_progress SET processed = ${to} WHERE tenant_id = ${tx.tenant} AND path = ${path} AND processed = ${from}`,
+        )
+  return count === 1
+}

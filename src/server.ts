@@ -1,0 +1,213 @@
+/**
+ * The server: HTTP, a Temporal client and (unless told otherwise) a worker in one process, on one connection.
+ *
+ * The port opens when everything else is ready. Nothing that was acknowledged depends on this process's memory: it may be killed at any line.
+ */
+import { Client } from '@temporalio/client'
+import type { NativeConnection } from '@temporalio/worker'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import { ensurePrincipals } from './activities/principals.js'
+import { type Configuration, loadConfiguration } from './config.js'
+import type { Pipeline } from './dispatch/pipeline.js'
+import type { StreamPath } from './domain/ids.js'
+import type { SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
+import { buildEngine, type Engine } from './engine.js'
+import { CollectionWriting } from './entities/collection-writing.js'
+import { InboxEditing } from './entities/inbox-editing.js'
+import { Operations } from './entities/operations.js'
+import { Sending } from './entities/sending.js'
+import { Signalling } from './entities/signalling.js'
+import { Spawning } from './entities/spawning.js'
+import { Tagging } from './entities/tagging.js'
+import { EntityTypes } from './entities/types.js'
+import { WorkflowService } from './entities/workflow-service.js'
+import { loadEnvFile } from './env-file.js'
+import { buildApp } from './http/app.js'
+import { createLog } from './log.js'
+import { isScript, stopOnSignals } from './process.js'
+import type { AppendRequest, AppendVerdict } from './streams/store.js'
+import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
+import { connectTemporal, identity, installRuntime, type RunningWorker, startWorker } from './worker.js'
+
+/** Acknowledged requests in flight get this long to finish. */
+const drainLimitMs = 10_000
+
+export interface RunningServer {
+  readonly url: string
+  stop(): Promise<void>
+}
+
+export async function startServer(config: Configuration, log: Logger): Promise<RunningServer> {
+  installRuntime(log)
+  const engine = await buildEngine(config, log)
+  try {
+    const connection = await connectTemporal(config)
+    return await serve(config, log, engine, connection)
+  } catch (failure) {
+    await engine.close()
+    throw failure
+  }
+}
+
+async function serve(config: Configuration, log: Logger, engine: Engine, connection: NativeConnection): Promise<RunningServer> {
+  const client = new Client({ connection, namespace: config.temporal.namespace, identity: identity('http') })
+  const service = new WorkflowService({
+    connection,
+    client,
+    startLimitMs: config.limits.workflowStartLimitMs,
+    onChange: (state, reason) => log.warn({ reason }, `the workflow service is ${state}`),
+  })
+  const attributeBytes = (await ensureSearchAttributes(connection, config.temporal.namespace, log))
+    ? config.limits.maxSearchAttributeBytes
+    : null
+  const worker = config.worker === 'in-process' ? await startWorker(config, connection, engine) : null
+  const useCases = buildUseCases(config, engine, service, attributeBytes, worker !== null)
+  await useCases.entityTypes.ensurePrincipalType()
+  await ensureSweep(client, config.temporal.taskQueue, log)
+  let stopping = false
+  const app = await buildApp({
+    limits: config.limits,
+    database: engine.database,
+    directory: engine.directory,
+    rules: engine.rules,
+    streams: engine.streams,
+    append: (path, append) => appended(engine.pipeline, path, append),
+    principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
+    ...useCases,
+    authentication: { allowDevFallback: config.allowDevFallback, refuseSystemHeader: config.refuseSystemPrincipals },
+    logger: log,
+    publicUrl: () => config.baseUrl?.replace(/\/+$/, '') ?? url,
+    isStopping: () => stopping,
+  })
+  const url = await listen(app, config)
+  return {
+    url,
+    stop: async () => {
+      stopping = true
+      await stopServing(app, engine, useCases, service)
+      await stopWorking(worker, connection)
+      await engine.close()
+    },
+  }
+}
+
+function buildUseCases(config: Configuration, engine: Engine, service: WorkflowService, attributeBytes: number | null, worksHere: boolean) {
+  const shared = {
+    taskQueue: config.temporal.taskQueue,
+    attributeBytes,
+    service,
+    rendezvous: engine.rendezvous,
+    database: engine.database,
+    limits: config.limits,
+  }
+  const spawns = new Operations<SpawnItem, SpawnVerdict>({
+    ...shared,
+    kind: 'spawn',
+    workflowType: 'spawnEntities',
+    large: largeOfSpawn,
+    ...(worksHere ? { effect: (batch) => engine.activities.createEntities(batch) } : {}),
+  })
+  const closes = new Operations<SignalItem, SignalVerdict>({
+    ...shared,
+    kind: 'close',
+    workflowType: 'closeEntities',
+    large: largeOfSignal,
+    ...(worksHere ? { effect: (batch) => engine.activities.applySignals(batch) } : {}),
+  })
+  const spawning = new Spawning({
+    rules: engine.rules,
+    directory: engine.directory,
+    operations: spawns,
+    ensurePrincipals: (keys) => ensurePrincipals(engine.parts, keys),
+  })
+  return {
+    spawning,
+    inboxEditing: new InboxEditing(engine.pipeline),
+    collections: new CollectionWriting(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
+    tagging: new Tagging(engine.pipeline, config.limits),
+    sending: new Sending(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
+    signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
+    entityTypes: new EntityTypes(engine.database, {
+      limits: config.limits,
+      ...(config.rewriteLoopbackWebhooksTo === undefined ? {} : { rewriteLoopbackTo: config.rewriteLoopbackWebhooksTo }),
+    }),
+    operations: { spawns, closes },
+  }
+}
+type UseCases = ReturnType<typeof buildUseCases>
+
+function largeOfSpawn({ args, initialMessage, tags, dispatchPolicy, sandbox, ...rest }: SpawnItem) {
+  if ([args, initialMessage, tags, dispatchPolicy, sandbox].every((part) => part === undefined)) return undefined
+  return { text: JSON.stringify({ args, initialMessage, tags, dispatchPolicy, sandbox }), rest }
+}
+
+function largeOfSignal({ payload, reason, ...rest }: SignalItem) {
+  return payload === undefined && reason === undefined ? undefined : { text: JSON.stringify({ payload, reason }), rest }
+}
+
+/** The stream routes' way into the pipeline; nothing but a message is ever barred. */
+async function appended(pipeline: Pipeline, path: StreamPath, append: AppendRequest): Promise<AppendVerdict> {
+  const verdict = await pipeline.append({ path, ...append })
+  if (verdict.outcome === 'barred') throw verdict.error
+  return verdict
+}
+
+async function listen(app: FastifyInstance, config: Configuration): Promise<string> {
+  await app.listen({ host: config.host, port: config.port })
+  const address = app.server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : config.port
+  const host = config.host === '0.0.0.0' || config.host === '::' ? '127.0.0.1' : config.host
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+/** spec/13 §9: held reads end cleanly, mutations in flight finish, new requests are refused by the closing listener. */
+async function stopServing(
+  app: FastifyInstance,
+  engine: Engine,
+  { operations, signalling, tagging }: UseCases,
+  service: WorkflowService,
+): Promise<void> {
+  const closed = app.close()
+  await engine.streams.close()
+  await withinMs(
+    drainLimitMs,
+    Promise.all([operations.spawns.drained(), signalling.drained(), tagging.drained(), engine.pipeline.drained()]),
+  )
+  service.close()
+  app.server.closeAllConnections()
+  await closed
+}
+
+async function stopWorking(worker: RunningWorker | null, connection: NativeConnection): Promise<void> {
+  worker?.shutdown()
+  await worker?.done
+  await connection.close()
+}
+
+async function withinMs(limitMs: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs)
+  })
+  await Promise.race([work, late])
+  clearTimeout(timer)
+}
+
+async function main(): Promise<void> {
+  loadEnvFile(process.cwd(), process.env)
+  const config = loadConfiguration(process.env)
+  const log = createLog({ level: config.logLevel, ...(config.logFile ? { folder: config.logDir } : {}) })
+  for (const remark of config.remarks) log.info(remark)
+  const server = await startServer(config, log)
+  stopOnSignals(server, (failure) => log.error({ err: failure }, 'the server ends after an error'))
+  process.stdout.write(`Electric Agents server running at ${server.url}\n`)
+  process.stdout.write(`Durable Streams: ${config.streams === undefined ? '(in Postgres)' : config.streams.url}\n`)
+  process.stdout.write(`Working directory: ${config.workingDirectory}\n`)
+}
+
+if (isScript(import.meta.url))
+  main().catch((failure: unknown) => {
+    process.stderr.write(`Cannot start the server: ${failure instanceof Error ? failure.message : String(failure)}\n`)
+    process.exit(1)
+  })

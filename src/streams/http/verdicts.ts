@@ -1,0 +1,106 @@
+/** From statuses and headers of the protocol to the port's verdicts (spec/14 §2). Texts are our own: nothing that the foreign server writes is passed on. */
+import { createHash } from 'node:crypto'
+import { type Offset, parseOffset, zeroOffset } from '../../domain/ids.js'
+import type { AppendRequest, AppendVerdict, Producer, StreamHead, StreamRefusal } from '../store.js'
+import type { Answer } from './exchange.js'
+
+type Because = StreamRefusal['because']
+type RefusalStatus = StreamRefusal['status']
+
+export function refused(
+  status: RefusalStatus,
+  because: Because,
+  reason: string,
+  headers: Readonly<Record<string, string>> = {},
+): StreamRefusal {
+  return { outcome: 'refused', status, because, reason, headers }
+}
+
+export const missing = (): StreamRefusal => refused(404, 'missing', 'Stream not found')
+export const gone = (): StreamRefusal => refused(410, 'gone', 'Stream is gone')
+
+export const isTrue = (value: string | undefined): boolean => value?.toLowerCase() === 'true'
+
+/** Compared by media type only (spec/14 §1.1). */
+export const mediaType = (contentType: string): string => (contentType.split(';')[0] ?? '').trim().toLowerCase()
+export const isJson = (contentType: string): boolean => mediaType(contentType) === 'application/json'
+
+export const offsetIn = (answer: Answer): Offset | undefined => parseOffset(answer.header('stream-next-offset') ?? '') ?? undefined
+
+/** The reference's ETag shows its paths. */
+export const opaqueEtag = (etag: string): string => `"${createHash('sha256').update(etag).digest('base64url').slice(0, 27)}"`
+
+export function headIn(answer: Answer, asked: { readonly ttlS?: number; readonly expiresAt?: string } = {}): StreamHead {
+  const ttlS = answer.header('stream-ttl') ?? asked.ttlS
+  const expiresAt = answer.header('stream-expires-at') ?? asked.expiresAt
+  const etag = answer.header('etag')
+  return {
+    contentType: answer.header('content-type') ?? 'application/octet-stream',
+    tail: offsetIn(answer) ?? zeroOffset,
+    closed: isTrue(answer.header('stream-closed')),
+    ...(ttlS !== undefined && { ttlS: Number(ttlS) }),
+    ...(expiresAt !== undefined && { expiresAt }),
+    ...(etag !== undefined && { etag: opaqueEtag(etag) }),
+  }
+}
+
+/** A POST's answer as verdict; null where the status says nothing that the protocol knows. */
+export function appendVerdict(request: AppendRequest, answer: Answer): AppendVerdict | null {
+  const tail = offsetIn(answer)
+  const closed = isTrue(answer.header('stream-closed'))
+  switch (answer.status) {
+    case 200:
+    case 204:
+      return answer.status === 204 && request.producer !== undefined && request.body.length > 0
+        ? { outcome: 'duplicate', closed, producer: highestAccepted(request.producer, answer), ...(tail !== undefined && { tail }) }
+        : { outcome: 'appended', tail: tail ?? zeroOffset, closed, ...(request.producer !== undefined && { producer: request.producer }) }
+    case 400:
+      return request.producer !== undefined && request.producer.seq > 0 && !isBodyText(answer)
+        ? refused(400, 'producer', 'New epoch must start with sequence 0')
+        : refused(400, 'body', bodyReason(request))
+    case 403:
+      return refused(403, 'producer', 'Stale producer epoch', headersOf(answer, ['producer-epoch']))
+    case 404:
+      return missing()
+    case 410:
+      return gone()
+    case 409:
+      return conflict(request, answer)
+    default:
+      return null
+  }
+}
+
+const highestAccepted = (sent: Producer, answer: Answer): Producer => ({ ...sent, seq: Number(answer.header('producer-seq') ?? sent.seq) })
+
+/** The protocol has one 400 for producers; it is told from those for bodies by the words of the reference. */
+const isBodyText = (answer: Answer): boolean => /json|array|body/i.test(answer.body.subarray(0, 200).toString())
+
+const bodyReason = (request: AppendRequest): string =>
+  isJson(request.contentType) ? (isEmptyArray(request.body) ? 'Empty arrays are not allowed' : 'Invalid JSON') : 'Invalid body'
+
+const isEmptyArray = (body: Buffer): boolean => body.length < 64 && /^\s*\[\s*\]\s*$/.test(body.toString())
+
+function conflict(request: AppendRequest, answer: Answer): StreamRefusal {
+  const gap = headersOf(answer, ['producer-expected-seq', 'producer-received-seq'])
+  if (gap['producer-expected-seq'] !== undefined) return refused(409, 'producer', 'Producer sequence gap', gap)
+
+  // A 409 to a producer that names no expected sequence makes its client spin for ever (spec/14 §2.3, last rule).
+  const seq = request.producer?.seq
+  const calm: Record<string, string> =
+    seq === undefined ? {} : { 'producer-expected-seq': String(seq), 'producer-received-seq': String(seq) }
+  if (isTrue(answer.header('stream-closed'))) {
+    return refused(409, 'closed', 'Stream is closed', { 'stream-closed': 'true', ...headersOf(answer, ['stream-next-offset']), ...calm })
+  }
+  const text = answer.body.subarray(0, 200).toString()
+  return request.streamSeq !== undefined && !/content-type/i.test(text)
+    ? refused(409, 'sequence', 'Sequence conflict', calm)
+    : refused(409, 'content-type', 'Content-type mismatch', calm)
+}
+
+function headersOf(answer: Answer, names: readonly string[]): Record<string, string> {
+  const present = names
+    .map((name) => [name, answer.header(name)] as const)
+    .filter((entry): entry is [string, string] => entry[1] !== undefined)
+  return Object.fromEntries(present)
+}

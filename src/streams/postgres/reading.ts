@@ -1,0 +1,167 @@
+/**
+ * Reads of one stream. A statement is one snapshot: tail, closed flag and entries of an answer belong together (spec/14 §6.1).
+ *
+ * R1  Entries never change and have no gaps in their numbers: later chunks need no snapshot, and a chunk with a gap means that the stream
+ *     was deleted meanwhile (`StreamVanished`), never a shorter history.
+ * R2  A chunk is bounded in entries and bytes (one larger entry travels alone); the database concatenates it.
+ */
+import { type Queryable, type Row, sql } from '../../registry/database.js'
+
+export type Life = 'live' | 'gone' | 'missing'
+
+/** A stream at one instant. */
+export interface StreamView {
+  readonly id: number
+  readonly contentType: string
+  readonly json: boolean
+  readonly tail: number
+  readonly closed: boolean
+  readonly ttlS: number | null
+  readonly expiresAt: string | null
+  /** Its sliding expiry has moved far enough to be written again. */
+  readonly renewalDue: boolean
+}
+
+/** Entries up to `last`, as stored: JSON as text (items and commas), bytes as bytes. */
+export interface Chunk {
+  readonly data: string | Buffer
+  readonly last: number
+}
+
+export interface Entry {
+  readonly end: number
+  readonly data: Buffer
+}
+
+export class StreamVanished extends Error {
+  constructor() {
+    super('the stream was deleted while it was read')
+  }
+}
+
+/** The stream at `path`, and what of it lies behind `after` as far as one chunk goes (none for a fork: its ranges come with `readChunk`). */
+export async function openStream(
+  db: Queryable,
+  path: string,
+  after: number,
+): Promise<{ readonly view: StreamView; readonly chunk: Chunk | null } | Exclude<Life, 'live'>> {
+  const { rows } = await db.query(sql`
+    SELECT s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
+           CASE WHEN s.gone_at IS NOT NULL THEN 'gone'
+                WHEN s.expires_at <= clock_timestamp() THEN
+                  CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL) THEN 'gone' ELSE 'missing' END
+                ELSE 'live' END AS life,
+           coalesce(s.expires_at < clock_timestamp() + least(s.ttl_s - least(s.ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due,
+           c.entries, c.last,
+           CASE WHEN s.json THEN convert_from(c.data, 'UTF8') END AS text, CASE WHEN NOT s.json THEN c.data END AS bytes
+      FROM streams s
+      LEFT JOIN LATERAL (
+        SELECT count(*)::int4 AS entries, max(w.end_offset) AS last,
+               string_agg(w.data, CASE WHEN s.json THEN ','::bytea ELSE ''::bytea END ORDER BY w.end_offset) AS data
+          FROM (SELECT e.end_offset, e.data,
+                       sum(octet_length(e.data)) OVER (ORDER BY e.end_offset ROWS UNBOUNDED PRECEDING) - octet_length(e.data) AS before
+                  FROM stream_entries e
+                 WHERE e.stream_id = s.id AND s.source_id IS NULL AND e.end_offset > ${after}::int8 AND e.end_offset <= least(s.tail, ${after}::int8 + 4096)) w
+         WHERE w.before < 1048576) c ON true
+     WHERE s.tenant_id = ${db.tenant} AND s.path = ${path}`)
+  const [row] = rows
+  if (row === undefined) return 'missing'
+  if (row.life !== 'live') return row.life as 'gone' | 'missing'
+  return { view: viewOf(row), chunk: row.entries === 0 ? null : chunkOf(row, after) }
+}
+
+/** The next chunk of a stream (or fork) behind `after`, not beyond `upTo`. */
+export async function readChunk(db: Queryable, view: StreamView, after: number, upTo: number): Promise<Chunk> {
+  const { rows } = await db.query(sql`
+    SELECT c.entries, c.last, CASE WHEN ${view.json}::boolean THEN convert_from(c.data, 'UTF8') END AS text, CASE WHEN NOT ${view.json}::boolean THEN c.data END AS bytes
+      FROM (
+        SELECT count(*)::int4 AS entries, max(w.end_offset) AS last,
+               string_agg(w.data, CASE WHEN ${view.json}::boolean THEN ','::bytea ELSE ''::bytea END ORDER BY w.end_offset) AS data
+          FROM (SELECT e.end_offset, e.data,
+                       sum(octet_length(e.data)) OVER (ORDER BY e.end_offset ROWS UNBOUNDED PRECEDING) - octet_length(e.data) AS before
+                  FROM (SELECT storage_id, from_offset, to_offset FROM stream_ranges WHERE stream_id = ${view.id}
+                        UNION ALL
+                        SELECT ${view.id}::int8, 0, ${upTo}::int8) r
+                 CROSS JOIN LATERAL (
+                   SELECT end_offset, data FROM stream_entries
+                    WHERE stream_id = r.storage_id AND end_offset > greatest(r.from_offset, ${after}::int8)
+                      AND end_offset <= least(r.to_offset, ${upTo}::int8, ${after}::int8 + 4096)) e) w
+         WHERE w.before < 1048576) c`)
+  const [row] = rows
+  if (row === undefined || row.entries === 0) throw new StreamVanished() // R1
+  return chunkOf(row, after)
+}
+
+/** R1. */
+function chunkOf(row: Row, after: number): Chunk {
+  const last = row.last as number
+  if (last - after !== row.entries) throw new StreamVanished()
+  return { data: (row.text ?? row.bytes) as string | Buffer, last }
+}
+
+export interface StreamEntries {
+  readonly view: StreamView
+  readonly entries: readonly Entry[]
+}
+
+/** The stream `id` and its entries behind `after`, each by itself, as far as one chunk goes; null when it has ended. */
+export async function readEntries(db: Queryable, id: number, after: number): Promise<StreamEntries | null> {
+  const { rows } = await db.query(sql`
+    SELECT s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
+           coalesce(s.expires_at < clock_timestamp() + least(s.ttl_s - least(s.ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due,
+           w.end_offset, CASE WHEN s.json THEN convert_from(w.data, 'UTF8') END AS text, CASE WHEN NOT s.json THEN w.data END AS bytes
+      FROM streams s
+      LEFT JOIN LATERAL (
+        SELECT e.end_offset, e.data,
+               sum(octet_length(e.data)) OVER (ORDER BY e.end_offset ROWS UNBOUNDED PRECEDING) - octet_length(e.data) AS before
+          FROM (SELECT storage_id, from_offset, to_offset FROM stream_ranges WHERE stream_id = s.id AND s.source_id IS NOT NULL
+                UNION ALL
+                SELECT s.id, 0, s.tail) r
+         CROSS JOIN LATERAL (
+           SELECT end_offset, data FROM stream_entries
+            WHERE stream_id = r.storage_id AND end_offset > greatest(r.from_offset, ${after}::int8)
+              AND end_offset <= least(r.to_offset, ${after}::int8 + 1024)) e) w ON w.before < 1048576
+     WHERE s.id = ${id} AND s.path IS NOT NULL AND s.gone_at IS NULL AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
+     ORDER BY w.end_offset`)
+  const [first] = rows
+  if (first === undefined) return null
+  const view = viewOf(first)
+  if (first.end_offset === null) return { view, entries: [] }
+  const entries = rows.map((row) => ({
+    end: row.end_offset as number,
+    data: row.text === null ? (row.bytes as Buffer) : Buffer.from(row.text as string, 'utf8'),
+  }))
+  if ((entries.at(-1)?.end ?? 0) - after !== entries.length) throw new StreamVanished() // R1
+  return { view, entries }
+}
+
+function viewOf(row: Row): StreamView {
+  return {
+    id: row.id as number,
+    contentType: row.content_type as string,
+    json: row.json as boolean,
+    tail: row.tail as number,
+    closed: row.closed as boolean,
+    ttlS: row.ttl_s as number | null,
+    expiresAt: row.expires_at_text as string | null,
+    renewalDue: row.renewal_due as boolean,
+  }
+}
+
+/** Where watched streams stand, in one query; what has ended or never was is left out. */
+export async function streamStates(db: Queryable, paths: readonly string[]): Promise<Map<string, StreamView>> {
+  const { rows } = await db.query(sql`
+    SELECT path, id, content_type, json, tail, closed, ttl_s, expires_at_text,
+           coalesce(expires_at < clock_timestamp() + least(ttl_s - least(ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due
+      FROM streams
+     WHERE tenant_id = ${db.tenant} AND path = ANY(${paths}::text[]) AND gone_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())`)
+  return new Map(rows.map((row) => [row.path as string, viewOf(row)]))
+}
+
+/** Moves sliding expiries on. What has expired stays expired. */
+export async function renew(db: Queryable, ids: readonly number[]): Promise<void> {
+  if (ids.length === 0) return
+  await db.query(sql`
+    UPDATE streams SET expires_at = clock_timestamp() + least(ttl_s, 10000000000) * interval '1 second'
+     WHERE id = ANY(${ids}::int8[]) AND ttl_s IS NOT NULL AND expires_at > clock_timestamp()`)
+}

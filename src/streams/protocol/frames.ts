@@ -1,0 +1,40 @@
+/** Server-sent events of a stream (spec/14 §2.7): one data frame per entry, a control frame after each. */
+import type { Offset } from '../../domain/ids.js'
+import { isJsonType, isTextType } from './media-type.js'
+
+const lineBreak = /\r\n|\r|\n/
+
+export interface ControlFacts {
+  readonly offset: Offset
+  readonly cursor: string
+  readonly upToDate: boolean
+  /** The tail of a closed stream: the last frame there is. */
+  readonly ended: boolean
+}
+
+export function controlFrame({ offset, cursor, upToDate, ended }: ControlFacts): string {
+  const facts = ended
+    ? { streamNextOffset: offset, streamClosed: true }
+    : { streamNextOffset: offset, streamCursor: cursor, ...(upToDate ? { upToDate: true } : {}) }
+  return `event: control\ndata:${JSON.stringify(facts)}\n\n`
+}
+
+/** Turns the entries of one stream, in order, into data frames. */
+export interface Framer {
+  readonly isBase64: boolean
+  /** `isLast`: nothing can follow, so nothing is held back. */
+  frame(data: Buffer, isLast: boolean): string
+}
+
+export function framerFor(contentType: string): Framer {
+  if (isJsonType(contentType)) return { isBase64: false, frame: (data) => `event: data\ndata:[${data.toString('utf8')}]\n\n` }
+  if (!isTextType(contentType)) return { isBase64: true, frame: (data) => `event: data\ndata:${data.toString('base64')}\n\n` }
+  // A character may be split between entries: its first bytes wait for the next one.
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+  return { isBase64: false, frame: (data, isLast) => textFrame(decoder.decode(data, { stream: !isLast })) }
+}
+
+function textFrame(text: string): string {
+  const lines = text.split(lineBreak).map((line) => `data:${line}\n`)
+  return `event: data\n${lines.join('')}\n`
+}

@@ -1,0 +1,151 @@
+/**
+ * The port to the event logs. Two adapters stand behind it: `postgres/` (our own store) and `http/` (any Durable Streams server by URL).
+ * Nothing above knows which, but for one question: whether appends can join a database transaction (`transactional`).
+ *
+ * S1  An accepted append is durable and readable by every process before its verdict is given.
+ * S2  Offsets of a stream strictly increase in commit order; an entry never changes or moves.
+ * S3  A refused request changes nothing: neither tail, producer, sequence nor closed flag.
+ * S4  Verdicts are values; an adapter throws only when it cannot know or cannot reach (`STREAM_SERVICE_UNAVAILABLE`).
+ *
+ * The rules of every verdict: spec/14-durable-streams.md §2 and §3.
+ */
+import type { Offset, StreamPath } from '../domain/ids.js'
+import type { Transaction } from '../registry/database.js'
+
+/** An idempotent writer's position (spec/14 §2.3). */
+export interface Producer {
+  readonly id: string
+  readonly epoch: number
+  readonly seq: number
+}
+
+export interface ForkRequest {
+  readonly from: string
+  /** Absent: the source's tail at that instant. */
+  readonly offset?: string
+  readonly subOffset?: number
+}
+
+export interface CreateRequest {
+  /** Absent: `application/octet-stream`, or the source's for a fork. */
+  readonly contentType?: string
+  readonly ttlS?: number
+  /** As the client sent it; echoed by `head`. */
+  readonly expiresAt?: string
+  readonly closed?: boolean
+  /** First entry; empty means none. In JSON mode an array is flattened one level. */
+  readonly body?: Buffer
+  readonly fork?: ForkRequest
+  /**
+   * Names the operation that creates, where the caller holds the path for it: a repetition finds its own stream by the first entry and answers
+   * `created` again. Adapters that create atomically may ignore it.
+   */
+  readonly operation?: string
+}
+
+export interface AppendRequest {
+  readonly contentType: string
+  /** One entry. Empty only together with `close` (close-only). */
+  readonly body: Buffer
+  readonly producer?: Producer
+  readonly streamSeq?: string
+  readonly close?: boolean
+  /** An earlier attempt, maybe of another process, may have landed: adapters whose server forgets producers look for it first. Needs `producer`. */
+  readonly mayHaveLanded?: boolean
+}
+
+/** Why a request was refused: the HTTP status of the protocol, a short text, and the headers that go with it. */
+export interface StreamRefusal {
+  readonly outcome: 'refused'
+  readonly status: 400 | 403 | 404 | 409 | 410
+  readonly reason: string
+  /** Lower-case header names, e.g. `producer-expected-seq`. */
+  readonly headers: Readonly<Record<string, string>>
+  /** What stood in the way, for callers that branch on it. */
+  readonly because: 'missing' | 'gone' | 'closed' | 'exists' | 'content-type' | 'producer' | 'sequence' | 'body' | 'fork' | 'offset'
+}
+
+export interface StreamHead {
+  readonly contentType: string
+  readonly tail: Offset
+  readonly closed: boolean
+  readonly ttlS?: number
+  readonly expiresAt?: string
+  readonly etag?: string
+}
+
+export type CreateVerdict = { readonly outcome: 'created' | 'exists'; readonly head: StreamHead } | StreamRefusal
+
+export type AppendVerdict =
+  | { readonly outcome: 'appended'; readonly tail: Offset; readonly closed: boolean; readonly producer?: Producer }
+  /** A producer's repetition: `producer.seq` is the highest accepted one. `tail` where the adapter knows it. */
+  | { readonly outcome: 'duplicate'; readonly tail?: Offset; readonly closed: boolean; readonly producer: Producer }
+  | StreamRefusal
+
+export type DeleteVerdict = { readonly outcome: 'deleted' } | StreamRefusal
+
+export type HeadVerdict = { readonly outcome: 'found'; readonly head: StreamHead } | StreamRefusal
+
+/** A read of the public protocol: catch-up, long-poll or SSE, with the query as the client sent it (spec/14 §2.4–2.7). */
+export interface ReadRequest {
+  readonly path: StreamPath
+  /** First value of each parameter; `offsets` counts how often `offset` was given. */
+  readonly query: { readonly offset?: string; readonly live?: string; readonly cursor?: string }
+  readonly offsetsGiven: number
+  readonly ifNoneMatch?: string
+  /** Aborted when the client is gone. */
+  readonly signal: AbortSignal
+}
+
+export interface ReadResponse {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  /** Chunks are pulled one by one: a slow client holds one chunk, not the stream. */
+  readonly body: Buffer | AsyncIterable<Buffer> | null
+}
+
+/** The items of a JSON stream after an offset, for the server's own use (projection, sweep, manifests). */
+export interface StoredEvents {
+  /** In order; `entry` is the end offset of the log entry that holds the item. */
+  readonly events: readonly { readonly entry: Offset; readonly item: unknown }[]
+  readonly next: Offset
+  readonly upToDate: boolean
+  readonly closed: boolean
+}
+
+export interface StreamStore {
+  create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict>
+  append(path: StreamPath, request: AppendRequest): Promise<AppendVerdict>
+  head(path: StreamPath): Promise<HeadVerdict>
+  delete(path: StreamPath): Promise<DeleteVerdict>
+  /** Serves one read of the public protocol. The response carries the protocol's own headers, not CORS. */
+  serveRead(request: ReadRequest): Promise<ReadResponse>
+  /** At most `limit` events after `after`. */
+  readEvents(path: StreamPath, after: Offset, limit: number): Promise<StoredEvents | StreamRefusal>
+  /** Present where appends can be part of a database transaction. */
+  readonly transactional?: TransactionalStreams
+  /** Ends held reads cleanly and stops background work. */
+  close(): Promise<void>
+}
+
+/** Streams in the same Postgres: what changes here commits with everything else in `tx`. */
+export interface TransactionalStreams {
+  /** Verdicts in the order given. Locks by ascending stream id. One statement per table. */
+  create(tx: Transaction, streams: readonly NewStream[]): Promise<readonly CreateVerdict[]>
+  /** Verdicts in the order given; several appends to one stream are applied in that order. */
+  append(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
+  /** Locks these streams until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. */
+  lock(tx: Transaction, paths: readonly StreamPath[]): Promise<void>
+  /** To be called after the commit: wakes the readers of this process at once and those of others within milliseconds. */
+  announce(paths: readonly StreamPath[]): void
+}
+
+export interface NewStream extends CreateRequest {
+  readonly path: StreamPath
+}
+
+export interface StreamAppend extends AppendRequest {
+  readonly path: StreamPath
+}
+
+export const isRefused = (verdict: { readonly outcome: string }): verdict is StreamRefusal => verdict.outcome === 'refused'

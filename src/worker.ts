@@ -1,0 +1,97 @@
+/** The worker: carries out workflows and activities. Runs inside the server, or alone as `node dist/worker.js`. */
+import { hostname } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { NativeConnection, Runtime, Worker } from '@temporalio/worker'
+import type { Logger } from 'pino'
+import { heartbeatEveryMs, heartbeats } from './activities/heartbeats.js'
+import { type Configuration, loadConfiguration } from './config.js'
+import { buildEngine, type Engine } from './engine.js'
+import { loadEnvFile } from './env-file.js'
+import { createLog } from './log.js'
+import { isScript, stopOnSignals } from './process.js'
+
+const connectLimitMs = 15_000
+
+export interface RunningWorker {
+  /** Rejects when the worker dies. */
+  readonly done: Promise<void>
+  shutdown(): void
+}
+
+/** Connects in a loop: the SDK rejects at once when nobody listens yet (temporal-notes §3.3). */
+export async function connectTemporal(config: Configuration): Promise<NativeConnection> {
+  for (const deadline = Date.now() + connectLimitMs; ; ) {
+    try {
+      return await NativeConnection.connect({ ...config.temporal.connection, grpcCompression: { codec: 'none' } })
+    } catch (failure) {
+      if (Date.now() > deadline) throw new Error(`Temporal does not answer at ${config.temporal.address}`, { cause: failure })
+      await new Promise((resolve) => setTimeout(resolve, 250))
+    }
+  }
+}
+
+export const identity = (role: string): string => `${role}@${hostname()}:${process.pid}`
+
+/** What the SDK calls info is detail to us. */
+const levels = { TRACE: 'trace', DEBUG: 'debug', INFO: 'debug', WARN: 'warn', ERROR: 'error' } as const
+
+/** Before any connection: the SDK would take the process's signals otherwise. */
+export function installRuntime(log: Logger): void {
+  Runtime.install({
+    shutdownSignals: [],
+    logger: {
+      log: (level, message, meta) => log[levels[level]](meta ?? {}, message),
+      trace: (message, meta) => log.trace(meta ?? {}, message),
+      debug: (message, meta) => log.debug(meta ?? {}, message),
+      info: (message, meta) => log.debug(meta ?? {}, message),
+      warn: (message, meta) => log.warn(meta ?? {}, message),
+      error: (message, meta) => log.error(meta ?? {}, message),
+    },
+  })
+}
+
+/** Bounds for two cores (temporal-notes §4.2). */
+export async function startWorker(config: Configuration, connection: NativeConnection, engine: Engine): Promise<RunningWorker> {
+  const worker = await Worker.create({
+    connection,
+    namespace: config.temporal.namespace,
+    taskQueue: config.temporal.taskQueue,
+    identity: identity('worker'),
+    workflowBundle: { codePath: fileURLToPath(new URL('./workflows.bundle.js', import.meta.url)) },
+    activities: engine.activities,
+    interceptors: { activity: [heartbeats] },
+    maxHeartbeatThrottleInterval: heartbeatEveryMs,
+    maxConcurrentWorkflowTaskExecutions: 40,
+    maxConcurrentLocalActivityExecutions: 50,
+    maxConcurrentActivityTaskExecutions: 50,
+    stickyQueueScheduleToStartTimeout: '2s', // the default delays recovery after a process died
+    shutdownGraceTime: '10s',
+    shutdownForceTime: '20s',
+  })
+  return { done: worker.run(), shutdown: () => worker.shutdown() }
+}
+
+async function main(): Promise<void> {
+  loadEnvFile(process.cwd(), process.env)
+  const config = loadConfiguration(process.env)
+  const log = createLog({ level: config.logLevel, ...(config.logFile ? { folder: config.logDir } : {}) })
+  installRuntime(log)
+  const engine = await buildEngine(config, log)
+  const connection = await connectTemporal(config)
+  const worker = await startWorker(config, connection, engine)
+  log.info({ taskQueue: config.temporal.taskQueue }, 'worker running')
+  const stop = async () => {
+    worker.shutdown()
+    await worker.done
+    await connection.close()
+    await engine.close()
+  }
+  stopOnSignals({ stop }, (failure) => log.error({ err: failure }, 'the worker ends after an error'))
+  await worker.done
+}
+
+if (isScript(import.meta.url))
+  main().catch((failure: unknown) => {
+    process.stderr.write(`Cannot start the worker: ${failure instanceof Error ? failure.message : String(failure)}\n`)
+    process.exit(1)
+  })

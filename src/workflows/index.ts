@@ -1,0 +1,4 @@
+/** Entry of the workflow bundle: every workflow type, under the name that operators see. */
+export { closeEntities, signalEntities } from './signal-entities.js'
+export { spawnEntities } from './spawn-entities.js'
+export { sweep } from './sweep.js'

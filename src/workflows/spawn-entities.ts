@@ -1,0 +1,55 @@
+import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
+import type { ForeignSpawnActivities } from '../activities/foreign-streams.js'
+import type { SpawnActivities } from '../activities/spawns.js'
+import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
+import { conclude } from './answers.js'
+import { Compensations } from './compensations.js'
+
+// The one step that every spawn takes is local: it costs no hop. It is repeated in another process when this one dies.
+const local = proxyLocalActivities<SpawnActivities>({
+  startToCloseTimeout: '10s',
+  scheduleToCloseTimeout: '60s',
+  retry: { initialInterval: '50ms', backoffCoefficient: 2, maximumInterval: '2s', maximumAttempts: 12 },
+  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+})
+
+// Steps on a foreign stream server are worth seeing in the UI: attempts, last failure, pause.
+const elsewhere = proxyActivities<ForeignSpawnActivities>({
+  startToCloseTimeout: '30s',
+  scheduleToCloseTimeout: '60s',
+  heartbeatTimeout: '5s', // a dead process's step goes to another one
+  retry: { initialInterval: '100ms', backoffCoefficient: 2, maximumInterval: '5s', maximumAttempts: 10 },
+  cancellationType: ActivityCancellationType.TRY_CANCEL,
+})
+
+// After the rows are visible the operation only goes forward; a compensation is repeated until it has succeeded.
+const always = proxyActivities<ForeignSpawnActivities>({
+  startToCloseTimeout: '60s',
+  heartbeatTimeout: '5s', // a dead process's step goes to another one
+  retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '30s' },
+  cancellationType: ActivityCancellationType.TRY_CANCEL,
+})
+
+/**
+ * Spawns a batch of entities; a verdict per entity, in order. A batch of one that is refused fails with the refusal (spec/02 §6).
+ * With streams in Postgres `createEntities` does everything in one transaction; with a foreign stream server it reserves.
+ */
+export async function spawnEntities(batch: SpawnBatch): Promise<readonly SpawnVerdict[]> {
+  const undo = new Compensations()
+  const verdicts = await create(batch, undo).catch(async (failure: unknown) => {
+    await undo.run()
+    throw failure
+  })
+  return conclude(verdicts ?? (await always.landAppends({ operationId: batch.operationId })))
+}
+
+/** Up to the moment in which the entities exist. Null: their first messages are still to be landed. */
+async function create(batch: SpawnBatch, undo: Compensations): Promise<readonly SpawnVerdict[] | null> {
+  const { operationId } = batch
+  undo.add(() => always.dropReservations({ operationId }))
+  const begun = await local.createEntities(batch)
+  if (begun.state === 'done') return begun.verdicts
+  undo.add(() => always.dropStreams({ operationId }))
+  await elsewhere.activateEntities(await elsewhere.createStreams({ operationId }))
+  return null
+}

@@ -1,0 +1,48 @@
+/** The same doors where streams live on a foreign Durable Streams server. */
+import { Client, Connection } from '@temporalio/client'
+import { close, signal, spawn } from '../../src/client/index.js'
+import { Wire } from '../support/wire.js'
+
+let wire: Wire
+let connection: Connection
+let client: Client
+beforeAll(async () => {
+  wire = await Wire.start({ streams: 'http' })
+  connection = await Connection.connect({ address: wire.house.temporalAddress })
+  client = new Client({ connection, namespace: wire.house.namespace })
+})
+afterAll(async () => {
+  await connection.close()
+  await wire.stop()
+})
+
+const principal = 'user:sam'
+const item = (url: string) => ({ url, principal })
+
+describe('with a foreign stream server', () => {
+  it('a service spawns, signals and closes, and HTTP reads it', async () => {
+    await wire.register('sams', {}, principal)
+    const { url } = await spawn(client, { url: '/sams/a', principal, initialMessage: { payload: 'hello' } })
+
+    await signal(client, { url, principal, signal: 'SIGUSR' })
+    await close(client, { url, principal })
+
+    expect((await wire.events(url)).map(({ type }) => type)).toEqual(['entity_created', 'inbox', 'signal', 'signal'])
+    expect((await wire.stream(url)).headers.get('stream-closed')).toBe('true')
+    expect(await wire.statusOf(url)).toBe('killed')
+  })
+
+  it('what cannot be a URL is refused and does not fail the batch that it is in', async () => {
+    const items = [item('/sams/b'), item('/sams/b\0'), item('/none/x'), item('/sams/b')]
+
+    const verdicts = await client.workflow.execute('spawnEntities', {
+      workflowId: 'by-hand',
+      taskQueue: 'agents',
+      args: [{ operationId: 'hand', items }],
+    })
+
+    expect((verdicts as { outcome: string; refusal?: { code: string } }[]).map(({ outcome, refusal }) => refusal?.code ?? outcome)).toEqual(
+      ['spawned', 'INVALID_REQUEST', 'UNKNOWN_ENTITY_TYPE', 'DUPLICATE_URL'],
+    )
+  })
+})

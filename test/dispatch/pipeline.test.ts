@@ -1,0 +1,213 @@
+/** Appends and their consequences, in both stream modes: the pipeline's own promises, against real parts. */
+import { randomUUID } from 'node:crypto'
+import { ForeignPipeline } from '../../src/dispatch/foreign-pipeline.js'
+import type { Pipeline } from '../../src/dispatch/pipeline.js'
+import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
+import { type EntityUrl, mainStream, type OperationId, type StreamPath, zeroOffset } from '../../src/domain/ids.js'
+import { defaultLimits } from '../../src/domain/limits.js'
+import { sql } from '../../src/registry/database.js'
+import { projectionOf } from '../../src/registry/projections.js'
+import { httpStreamStore } from '../../src/streams/http/store.js'
+import { PostgresStreams } from '../../src/streams/postgres/store.js'
+import type { StreamStore } from '../../src/streams/store.js'
+import { startForeignStreams } from '../support/foreign-streams.js'
+import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
+
+interface Parts {
+  readonly fresh: FreshDatabase
+  readonly streams: StreamStore
+  readonly pipeline: Pipeline
+  stop(): Promise<void>
+}
+
+async function inPostgres(): Promise<Parts> {
+  const fresh = await freshDatabase()
+  const streams = new PostgresStreams({ database: fresh.database })
+  const pipeline = new PostgresPipeline(fresh.database, streams.transactional, defaultLimits)
+  const stop = async () => {
+    await streams.close()
+    await fresh.drop()
+  }
+  return { fresh, streams, pipeline, stop }
+}
+
+async function elsewhere(): Promise<Parts & { readonly pipeline: ForeignPipeline }> {
+  const fresh = await freshDatabase()
+  const foreign = await startForeignStreams()
+  const streams = httpStreamStore({ url: foreign.url })
+  const pipeline = new ForeignPipeline(fresh.database, streams, defaultLimits)
+  const stop = async () => {
+    await streams.close()
+    await foreign.stop()
+    await fresh.drop()
+  }
+  return { fresh, streams, pipeline, stop }
+}
+
+const json = 'application/json'
+const entry = (...events: readonly object[]) => ({ contentType: json, body: Buffer.from(JSON.stringify(events)) })
+const manifest = (key: string, value: object | undefined, operation = 'upsert') => ({
+  type: 'manifest',
+  key,
+  value,
+  headers: { operation },
+})
+
+async function anEntity({ fresh, streams }: Parts): Promise<EntityUrl> {
+  const url = `/chat/${randomUUID()}` as EntityUrl
+  await fresh.database.query(sql`
+    INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
+  await streams.create(mainStream(url), entry({ type: 'entity_created', key: 'entity-created', headers: { operation: 'insert' } }))
+  return url
+}
+
+async function keysOn({ streams }: Parts, path: StreamPath): Promise<unknown[]> {
+  const read = await streams.readEvents(path, zeroOffset, 1_000)
+  return 'events' in read ? read.events.map(({ item }) => (item as { key: string }).key) : []
+}
+
+describe.each([
+  ['with streams in Postgres', inPostgres],
+  ['with a foreign stream server', elsewhere],
+])('the pipeline %s', (_name, start: () => Promise<Parts>) => {
+  let parts: Parts
+  beforeAll(async () => {
+    parts = await start()
+  })
+  afterAll(async () => await parts.stop())
+
+  it('projects manifest, child-status and watermark rows: the last value wins, delete removes', async () => {
+    const url = await anEntity(parts)
+    const path = mainStream(url)
+
+    await parts.pipeline.append({
+      path,
+      ...entry(manifest('child:a', { n: 1 }), manifest('child:b', { n: 1 }), { type: 'run', key: 'run-0', value: {}, headers: {} }),
+    })
+    await parts.pipeline.append({
+      path,
+      ...entry(manifest('child:a', { n: 2 }), { type: 'child_status', key: 'x', value: { s: 1 }, headers: { operation: 'insert' } }),
+    })
+    await parts.pipeline.append({ path, ...entry(manifest('child:b', undefined, 'delete')) })
+
+    const rows = await projectionOf(parts.fresh.database, url)
+    expect(rows.map(({ type, key, value }) => [type, key, value])).toEqual([
+      ['child_status', 'x', '{"s":1}'],
+      ['manifest', 'child:a', '{"n":2}'],
+    ])
+  })
+
+  it('keeps keys that Postgres text cannot hold', async () => {
+    const url = await anEntity(parts)
+
+    await parts.pipeline.append({ path: mainStream(url), ...entry(manifest('nul\0', { a: '\0' }), manifest('lone\ud800', { a: 1 })) })
+
+    expect(await projectionOf(parts.fresh.database, url)).toHaveLength(2)
+  })
+
+  it('takes a message while the entity accepts writes, and ends a pause with it', async () => {
+    const url = await anEntity(parts)
+    await parts.fresh.database.query(sql`UPDATE entities SET status = 'paused' WHERE url = ${url}`)
+
+    const message = { to: url, resumes: true }
+    const verdict = await parts.pipeline.append({ path: mainStream(url), ...entry({ type: 'inbox', key: 'm1', headers: {} }), message })
+
+    const { rows } = await parts.fresh.database.query(sql`SELECT status FROM entities WHERE url = ${url}`)
+    expect([verdict.outcome, rows[0]?.status]).toEqual(['appended', 'idle'])
+  })
+
+  it.each(['stopping', 'stopped', 'killed'])('bars a message to an entity that is %s, and leaves nothing behind', async (status) => {
+    const url = await anEntity(parts)
+    await parts.fresh.database.query(sql`UPDATE entities SET status = ${status} WHERE url = ${url}`)
+
+    const message = { to: url, resumes: true }
+    const verdict = await parts.pipeline.append({ path: mainStream(url), ...entry({ type: 'inbox', key: 'm1', headers: {} }), message })
+
+    const intents = await parts.fresh.database.query(sql`SELECT id FROM append_intents`)
+    expect(verdict).toMatchObject({ outcome: 'barred', error: { refusal: { code: 'NOT_RUNNING' } } })
+    expect(await keysOn(parts, mainStream(url))).toEqual(['entity-created'])
+    expect(intents.count).toBe(0)
+  })
+
+  it('changes rows and appends together, in the order of the row changes', async () => {
+    const url = await anEntity(parts)
+    const path = mainStream(url)
+
+    const changes = Array.from({ length: 20 }, async () =>
+      parts.pipeline.together(async (tx) => {
+        const { rows } = await tx.query(sql`UPDATE entities SET updated_at = updated_at + 1 WHERE url = ${url} RETURNING updated_at`)
+        const n = Number(rows[0]?.updated_at)
+        return { result: n, appends: [{ path, ...entry({ type: 'tags', key: String(n), headers: { operation: 'insert' } }) }] }
+      }),
+    )
+
+    expect((await Promise.all(changes)).toSorted((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, index) => index + 2))
+    expect(await keysOn(parts, path)).toEqual(['entity-created', ...Array.from({ length: 20 }, (_, index) => String(index + 2))])
+  })
+
+  it('leaves nothing behind when the work fails', async () => {
+    const url = await anEntity(parts)
+
+    const failing = parts.pipeline.together(async (tx) => {
+      await tx.query(sql`UPDATE entities SET status = 'killed' WHERE url = ${url}`)
+      throw new Error('no')
+    })
+
+    await expect(failing).rejects.toThrow('no')
+    const { rows } = await parts.fresh.database.query(sql`SELECT status FROM entities WHERE url = ${url}`)
+    expect(rows[0]?.status).toBe('idle')
+  })
+})
+
+describe('what a dead process left on a foreign stream server', () => {
+  let parts: Parts & { readonly pipeline: ForeignPipeline }
+  beforeAll(async () => {
+    parts = await elsewhere()
+  })
+  afterAll(async () => await parts.stop())
+
+  const lapse = async () => await parts.fresh.database.query(sql`UPDATE append_intents SET owned_until = now() - interval '1 second'`)
+
+  it('is landed by the sweep with its consequences, once', async () => {
+    const url = await anEntity(parts)
+    const path = mainStream(url)
+    const id = `dead-${randomUUID()}` as OperationId
+    await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, id, [{ path, ...entry(manifest('child:a', { n: 1 })) }]))
+    await lapse()
+
+    const landed = [await parts.pipeline.sweep(), await parts.pipeline.sweep()]
+
+    expect(landed).toEqual([1, 0])
+    expect(await keysOn(parts, path)).toEqual(['entity-created', 'child:a'])
+    expect(await projectionOf(parts.fresh.database, url)).toHaveLength(1)
+  })
+
+  it('draws consequences of an append that had landed before its process died', async () => {
+    const url = await anEntity(parts)
+    const path = mainStream(url)
+    const id = `dead-${randomUUID()}` as OperationId
+    const append = { path, ...entry(manifest('child:a', { n: 1 })) }
+    await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, id, [append]))
+    await parts.streams.append(path, { ...append, producer: { id: `${id}/000000`, epoch: 0, seq: 0 } })
+    await lapse()
+
+    await parts.pipeline.sweep()
+
+    expect(await keysOn(parts, path)).toEqual(['entity-created', 'child:a'])
+    expect(await projectionOf(parts.fresh.database, url)).toHaveLength(1)
+  })
+
+  it('is left to a living owner', async () => {
+    const url = await anEntity(parts)
+    const id = `alive-${randomUUID()}` as OperationId
+    await parts.fresh.database.transaction((tx) =>
+      parts.pipeline.intendIn(tx, id, [{ path: mainStream(url), ...entry(manifest('child:a', { n: 1 })) }]),
+    )
+
+    const swept = await parts.pipeline.sweep()
+    await parts.pipeline.landOperation(id)
+
+    expect(swept).toBe(0)
+    expect(await keysOn(parts, mainStream(url))).toEqual(['entity-created', 'child:a'])
+  })
+})

@@ -1,0 +1,135 @@
+/** Crashes: a house under load, a part of it dies at a chosen point, comes back, and everything is looked at. */
+import { Client, Connection } from '@temporalio/client'
+import type { HouseOptions, PartId } from '../support/house.js'
+import { Wire } from '../support/wire.js'
+import { type Point, Seam } from './arming.js'
+import { type Counts, findings, settled, spawnAgain, unpaired } from './findings.js'
+import { Load, type Request } from './ledger.js'
+
+/** How soon nothing half-done may be left: a lost workflow task (5 s), a lapsed intent and the next sweep (10 s), a busy machine. */
+const settleLimitMs = 45_000
+
+export interface LaneOptions extends HouseOptions {
+  /** Which process dies; default the server. */
+  readonly victim?: PartId
+}
+
+/** One house in which crashes follow each other. */
+export class Lane {
+  readonly wire: Wire
+  readonly seam: Seam
+  readonly #connection: Connection
+  readonly #victim: PartId
+
+  private constructor(wire: Wire, seam: Seam, connection: Connection, victim: PartId) {
+    this.wire = wire
+    this.seam = seam
+    this.#connection = connection
+    this.#victim = victim
+  }
+
+  static async start({ victim = 'server', ...options }: LaneOptions): Promise<Lane> {
+    const seam = await Seam.make()
+    const unharmed = { NODE_OPTIONS: undefined, FAULTS_ARMED: undefined }
+    const wire = await Wire.start({
+      ...options,
+      env: { ...seam.env, ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS: '3000', ...options.env },
+      ...(victim === 'worker' ? { serverEnv: () => unharmed } : {}),
+    })
+    return new Lane(wire, seam, await Connection.connect({ address: wire.house.temporalAddress }), victim)
+  }
+
+  get temporal(): Client {
+    return new Client({ connection: this.#connection, namespace: this.wire.house.namespace })
+  }
+
+  /** Load until the victim dies of `point`; it is started again. Returns what was asked meanwhile. */
+  async crash(point: Point): Promise<readonly Request[]> {
+    const { house } = this.wire
+    this.seam.arm(point)
+    const load = Load.start({ urls: house.urls, name: nameOf(point), onLost: 'stops' })
+    try {
+      await this.seam.fired(point)
+      await house.kill(this.#victim) // dead already: returns when the process is gone
+      if (this.#victim === 'server') await load.ended()
+    } finally {
+      await house.restart(this.#victim)
+    }
+    return await load.stop()
+  }
+
+  /** Waits until nothing is under way, and says what is wrong. */
+  async judge(requests: readonly Request[]): Promise<{ readonly wrong: readonly string[]; readonly counts: Counts }> {
+    await settled(this.wire, this.temporal, settleLimitMs)
+    const { wrong, counts } = await findings(this.wire, requests)
+    const again = await spawnAgain(this.wire, requests)
+    const pairs = this.wire.house.streamsUrl === undefined ? await unpaired(this.wire) : []
+    return { wrong: [...wrong, ...again, ...pairs], counts }
+  }
+
+  async stop(): Promise<void> {
+    await this.#connection.close()
+    await this.wire.stop()
+    await this.seam.remove()
+  }
+}
+
+const nameOf = ({ name }: Point): string => name.replaceAll(/[^a-z0-9]+/gi, '-')
+
+/** Several houses side by side: crashes wait for processes to start and deadlines to pass, seldom for the processor. */
+export class Lanes {
+  readonly #lanes: readonly Lane[]
+  readonly #free: Lane[]
+  readonly #waiting: ((lane: Lane) => void)[] = []
+
+  private constructor(lanes: readonly Lane[]) {
+    this.#lanes = lanes
+    this.#free = [...lanes]
+  }
+
+  static async start(count: number, options: LaneOptions): Promise<Lanes> {
+    return new Lanes(await Promise.all(Array.from({ length: count }, async () => await Lane.start(options))))
+  }
+
+  async use<Result>(work: (lane: Lane) => Promise<Result>): Promise<Result> {
+    const lane = this.#free.pop() ?? (await new Promise<Lane>((resolve) => this.#waiting.push(resolve)))
+    try {
+      return await work(lane)
+    } catch (failure) {
+      process.stderr.write(await lane.wire.house.logs())
+      throw failure
+    } finally {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#free.push(lane)
+      else next(lane)
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#lanes.map(async (lane) => await lane.stop()))
+  }
+}
+
+/** What happened at each point, printed when all are through. */
+export class CountTable {
+  readonly #title: string
+  readonly #rows: (readonly [string, Counts])[] = []
+
+  constructor(title: string) {
+    this.#title = title
+  }
+
+  add(point: string, counts: Counts): void {
+    this.#rows.push([point, counts])
+  }
+
+  print(): void {
+    const width = Math.max(...this.#rows.map(([point]) => point.length), this.#title.length)
+    const line = (point: string, ...cells: readonly (string | number)[]) =>
+      `${point.padEnd(width)} ${cells.map((cell) => String(cell).padStart(14)).join('')}\n`
+    const rows = this.#rows.map(([point, counts]) =>
+      line(point, counts.acknowledged, counts.unacknowledgedComplete, counts.unacknowledgedAbsent),
+    )
+    process.stdout.write(`${line(this.#title, 'acknowledged', 'not: complete', 'not: absent')}${rows.join('')}`)
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * Load on a house, and the ledger of it: every request with what came back.
+ *
+ * L1  A caller has one request under way at a time, so what it was told is in the order in which it happened.
+ * L2  Entities and messages have names of their own: whatever is found later is found once in the ledger.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** `done`: acknowledged. `refused`: said to have had no effect. `unknown`: no answer, or one that says so. */
+export type Outcome = 'done' | 'refused' | 'unknown'
+
+interface Entry {
+  readonly url: string
+  readonly outcome: Outcome
+  /** Status and body, or the failure of the connection. */
+  readonly answer: string
+}
+
+export interface Spawn extends Entry {
+  readonly kind: 'spawn'
+  /** Payload of the first message. */
+  readonly message: string
+}
+export interface Send extends Entry {
+  readonly kind: 'send'
+  readonly message: string
+}
+export interface Kill extends Entry {
+  readonly kind: 'kill'
+}
+export type Request = Spawn | Send | Kill
+
+export interface LoadOptions {
+  /** Of every replica; callers spread over them. */
+  readonly urls: readonly string[]
+  /** Begins the ids of all entities of this load. */
+  readonly name: string
+  readonly callers?: number
+  /** `stops`: a caller ends with its first lost connection. `waits`: it goes on with the next entity. */
+  readonly onLost: 'stops' | 'waits'
+}
+
+/** Requests longer than this are lost: the server's own deadlines are shorter. */
+const requestLimitMs = 45_000
+const json = { 'content-type': 'application/json' }
+
+export class Load {
+  readonly requests: Request[] = []
+  readonly #options: LoadOptions
+  readonly #stopping = new AbortController()
+  readonly #callers: Promise<unknown>
+
+  private constructor(options: LoadOptions) {
+    this.#options = options
+    this.#callers = Promise.all(Array.from({ length: options.callers ?? 16 }, (_, caller) => this.#call(caller)))
+  }
+
+  static start(options: LoadOptions): Load {
+    return new Load(options)
+  }
+
+  /** All of the load, when every caller has its last answer. */
+  async stop(): Promise<readonly Request[]> {
+    this.#stopping.abort()
+    await this.#callers
+    return this.requests
+  }
+
+  /** Waits until no caller goes on. */
+  async ended(): Promise<readonly Request[]> {
+    await this.#callers
+    return this.requests
+  }
+
+  count(outcome: Outcome): number {
+    return this.requests.filter((request) => request.outcome === outcome).length
+  }
+
+  /** Entity after entity: spawned with a first message, sent two more, every second one killed. */
+  async #call(caller: number): Promise<void> {
+    const base = this.#options.urls[caller % this.#options.urls.length] ?? ''
+    for (let nth = 0; !this.#stopping.signal.aborted; nth += 1) {
+      const url = `/chat/${this.#options.name}-${caller}-${nth}`
+      if (!(await this.#entity(base, url, nth % 2 === 1))) return
+    }
+  }
+
+  /** False when the caller shall end. */
+  async #entity(base: string, url: string, kills: boolean): Promise<boolean> {
+    const ask = async <Kind extends Request['kind']>(kind: Kind, message: string) => await this.#ask(base, kind, url, message)
+    if ((await ask('spawn', `${url} first`)) !== 'done') return await this.#afterLoss()
+    for (const nth of [1, 2]) if ((await ask('send', `${url} ${nth}`)) === 'unknown') return await this.#afterLoss()
+    if (kills && (await ask('kill', '')) === 'unknown') return await this.#afterLoss()
+    return true
+  }
+
+  async #afterLoss(): Promise<boolean> {
+    if (this.#options.onLost === 'stops') return false
+    await delay(50) // a caller that is refused at once does not spin
+    return true
+  }
+
+  async #ask(base: string, kind: Request['kind'], url: string, message: string): Promise<Outcome> {
+    const { outcome, answer } = await asked(base, kind, url, message)
+    const entry = { url, outcome, answer }
+    this.requests.push(kind === 'kill' ? { kind, ...entry } : { kind, message, ...entry })
+    return outcome
+  }
+}
+
+const routes = {
+  spawn: { method: 'PUT', suffix: '', body: (message: string) => ({ initialMessage: message }) },
+  send: { method: 'POST', suffix: '/send', body: (message: string) => ({ payload: message }) },
+  kill: { method: 'DELETE', suffix: '', body: () => undefined },
+} as const
+
+async function asked(base: string, kind: Request['kind'], url: string, message: string): Promise<Pick<Entry, 'outcome' | 'answer'>> {
+  const { method, suffix, body } = routes[kind]
+  const sent = body(message)
+  try {
+    const response = await fetch(`${base}/_electric/entities${url}${suffix}`, {
+      method,
+      ...(sent === undefined ? {} : { headers: json, body: JSON.stringify(sent) }),
+      signal: AbortSignal.timeout(requestLimitMs),
+    })
+    const answer = `${response.status} ${(await response.text()).slice(0, 300)}`
+    return { outcome: response.ok ? 'done' : response.status < 500 ? 'refused' : 'unknown', answer }
+  } catch (failure) {
+    return { outcome: 'unknown', answer: failure instanceof Error ? `${failure.message}: ${String(failure.cause)}` : String(failure) }
+  }
+}

@@ -1,0 +1,98 @@
+/** Each part alone, and all of them at once, dies of SIGKILL under load that goes on, and comes back. */
+import { type Client, Connection, Client as TemporalClient } from '@temporalio/client'
+import { eventually } from '../support/eventually.js'
+import type { House, HouseOptions } from '../support/house.js'
+import { Wire } from '../support/wire.js'
+import { CountTable } from './crashes.js'
+import { findings, settled, spawnAgain, unpaired } from './findings.js'
+import { Load, type Request } from './ledger.js'
+
+interface PartCrash {
+  readonly what: string
+  readonly streams: 'postgres' | 'http'
+  kill(house: House): Promise<void>
+  bringBack(house: House): Promise<void>
+}
+
+const one = (part: 'temporal' | 'postgres' | 'streams' | 'server', streams: 'postgres' | 'http'): PartCrash => ({
+  what: part,
+  streams,
+  kill: async (house) => await house.kill(part),
+  bringBack: async (house) => await house.restart(part),
+})
+const all = (streams: 'postgres' | 'http'): PartCrash => ({
+  what: 'the whole tree',
+  streams,
+  kill: async (house) => await house.killAll(),
+  bringBack: async (house) => await house.restartAll(),
+})
+
+const crashes: readonly PartCrash[] = [
+  one('temporal', 'postgres'),
+  one('postgres', 'postgres'),
+  all('postgres'),
+  one('temporal', 'http'),
+  one('postgres', 'http'),
+  one('streams', 'http'),
+  all('http'),
+]
+
+const table = new CountTable('a part killed under load')
+afterAll(() => table.print())
+
+describe.each(['postgres', 'http'] as const)('under load, streams: %s, SIGKILL', (streams) => {
+  let wire: Wire
+  let connection: Connection
+  let temporal: Client
+  beforeAll(async () => {
+    const options: HouseOptions = { streams, own: ['postgres', 'temporal'], env: { ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS: '3000' } }
+    wire = await Wire.start(options)
+    connection = Connection.lazy({ address: wire.house.temporalAddress })
+    temporal = new TemporalClient({ connection, namespace: wire.house.namespace })
+  })
+  afterAll(async () => {
+    await connection.close()
+    await wire.stop()
+  })
+
+  it.each(crashes.filter((crash) => crash.streams === streams))(
+    'of $what loses nothing and leaves nothing half-done',
+    async (crash) => {
+      const requests = await interrupted(wire, crash)
+      await settled(wire, temporal, 60_000)
+      const { wrong, counts } = await findings(wire, requests)
+      const again = await spawnAgain(wire, requests)
+      const pairs = streams === 'postgres' ? await unpaired(wire) : []
+
+      table.add(`${crash.what}, ${streams}`, counts)
+      expect([...wrong, ...again, ...pairs]).toEqual([])
+      expect(requests.filter(isUnclean)).toEqual([])
+    },
+    180_000,
+  )
+})
+
+/** Load before, during and after the crash. */
+async function interrupted({ house }: Wire, crash: PartCrash): Promise<readonly Request[]> {
+  const load = Load.start({ urls: house.urls, name: crash.what.replaceAll(' ', '-'), callers: 8, onLost: 'waits' })
+  const acknowledges = async (more: number) => {
+    const before = load.count('done')
+    await eventually(() => load.count('done') >= before + more || undefined, { withinMs: 60_000 })
+  }
+  try {
+    await acknowledges(60)
+    await crash.kill(house)
+    await crash.bringBack(house)
+    await acknowledges(60)
+  } catch (failure) {
+    process.stderr.write(await house.logs())
+    throw failure
+  } finally {
+    await load.stop()
+  }
+  return load.requests
+}
+
+/** An answer that is neither an acknowledgement, nor a lost connection, nor a clean refusal of the catalogue. */
+const isUnclean = ({ outcome, answer }: Request): boolean =>
+  outcome !== 'done' && /^\d/.test(answer) && !/^503 \{"error":\{"code":"[A-Z_]+"/.test(answer)

@@ -1,0 +1,76 @@
+/** A TCP proxy that a test can stall (half-open: bytes vanish in silence) or cut. */
+import { connect, createServer, type Socket } from 'node:net'
+
+export interface TcpProxy {
+  readonly port: number
+  /** From now on nothing passes, and nobody is told. New connections are accepted and hang as well. */
+  stall(): void
+  /** Resets all connections, and every new one. */
+  cut(): void
+  /** Cuts each connection when the server has begun to answer: the request has arrived, its answer is lost. */
+  cutAnswers(): void
+  /** Passes everything again; connections that were stalled are reset. */
+  heal(): void
+  stop(): Promise<void>
+}
+
+type Mode = 'open' | 'stalled' | 'cut' | 'deaf'
+
+export async function startProxy(targetPort: number): Promise<TcpProxy> {
+  let mode: Mode = 'open'
+  const sockets = new Set<Socket>()
+  const keep = (socket: Socket): Socket => {
+    sockets.add(socket)
+    socket.on('error', () => undefined) // resets are what this part is for
+    socket.on('close', () => sockets.delete(socket))
+    return socket
+  }
+  const resetAll = (): void => {
+    for (const socket of sockets) socket.resetAndDestroy()
+  }
+
+  const server = createServer((client) => {
+    keep(client)
+    if (mode === 'cut') {
+      client.resetAndDestroy()
+      return
+    }
+    const upstream = keep(connect(targetPort, '127.0.0.1'))
+    client.on('data', (chunk) => {
+      if (mode === 'open' || mode === 'deaf') upstream.write(chunk)
+    })
+    upstream.on('data', (chunk) => {
+      if (mode === 'open') client.write(chunk)
+      if (mode === 'deaf') client.resetAndDestroy()
+    })
+    client.on('close', () => upstream.destroy())
+    upstream.on('close', () => {
+      if (mode !== 'stalled') client.destroy()
+    })
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('a TCP server has a port')
+
+  return {
+    port: address.port,
+    stall: () => {
+      mode = 'stalled'
+    },
+    cut: () => {
+      mode = 'cut'
+      resetAll()
+    },
+    cutAnswers: () => {
+      mode = 'deaf'
+    },
+    heal: () => {
+      if (mode === 'stalled') resetAll()
+      mode = 'open'
+    },
+    stop: async () => {
+      resetAll()
+      await new Promise((closed) => server.close(closed))
+    },
+  }
+}

@@ -32,7 +32,13 @@ export interface OpenApi {
 export const openApiPath = '/_electric/openapi.json'
 
 /** Refusals of every JSON route, and of every one with a body. */
-const everywhere: readonly ErrorName[] = ['INVALID_PRINCIPAL', 'MISSING_PRINCIPAL', 'INTERNAL_SERVER_ERROR', 'DATABASE_UNAVAILABLE', 'OVERLOADED']
+const everywhere: readonly ErrorName[] = [
+  'INVALID_PRINCIPAL',
+  'MISSING_PRINCIPAL',
+  'INTERNAL_SERVER_ERROR',
+  'DATABASE_UNAVAILABLE',
+  'OVERLOADED',
+]
 const withBody: readonly ErrorName[] = ['INVALID_JSON', 'INVALID_BODY', 'INVALID_REQUEST', 'BODY_TOO_LARGE']
 
 interface Route {
@@ -113,7 +119,9 @@ const sorted = <Value>(members: Readonly<Record<string, Value>>): Record<string,
 /** Fastify adds HEAD to a GET by itself; a preflight is no operation. */
 function isIn(paths: Readonly<Record<string, JsonMembers>>, { method, url, undocumented }: Route): boolean {
   const item = paths[templateOf(url)]
-  return undocumented !== undefined || method === 'options' || item?.[method] !== undefined || (method === 'head' && item?.get !== undefined)
+  return (
+    undocumented !== undefined || method === 'options' || item?.[method] !== undefined || (method === 'head' && item?.get !== undefined)
+  )
 }
 
 /** `/a/:b/*` → `/a/{b}/{path}`; what follows the last slash of a wildcard may contain slashes, which OpenAPI cannot say. */
@@ -147,7 +155,11 @@ function responseOf({ description, schema, contentType, headers }: DocumentedAns
     description,
     ...(headers === undefined
       ? {}
-      : { headers: Object.fromEntries(Object.entries(headers).map(([name, what]) => [name, { description: what, schema: { type: 'string' } }])) }),
+      : {
+          headers: Object.fromEntries(
+            Object.entries(headers).map(([name, what]) => [name, { description: what, schema: { type: 'string' } }]),
+          ),
+        }),
     ...(type === undefined ? {} : { content: { [type]: { schema: shown } } }),
   }
 }
@@ -156,7 +168,9 @@ function responseOf({ description, schema, contentType, headers }: DocumentedAns
 function refusalsOf(names: readonly ErrorName[], components: JsonMembers): JsonMembers {
   const responses: JsonMembers = {}
   for (const status of [...new Set(names.map((name) => errorEntries[name].status))].sort((a, b) => a - b)) {
-    const told = names.filter((name) => errorEntries[name].status === status).map((name) => `- \`${codeOf(name)}\`: ${errorEntries[name].next}`)
+    const told = names
+      .filter((name) => errorEntries[name].status === status)
+      .map((name) => `- \`${codeOf(name)}\`: ${errorEntries[name].next}`)
     responses[status] = {
       description: [...new Set(told)].join('\n'),
       content: { 'application/json': { schema: schemaOf(refusal, components) } },

@@ -11,7 +11,10 @@ afterAll(async () => await wire.stop())
 describe('a body beyond the limit', () => {
   it('is told so while its sender still sends: always 413, never a broken connection, and nothing changes', async () => {
     const before = await wire.counts()
-    const answers = Array.from({ length: 10 }, async () => (await wire.spawn('/chat/too-large', { args: { text: 'a'.repeat(11 * mebibyte) } })).status)
+    const answers = Array.from(
+      { length: 10 },
+      async () => (await wire.spawn('/chat/too-large', { args: { text: 'a'.repeat(11 * mebibyte) } })).status,
+    )
 
     expect(await Promise.all(answers)).toEqual(answers.map(() => 413))
     expect(await wire.counts()).toEqual(before)

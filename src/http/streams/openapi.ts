@@ -26,7 +26,10 @@ const headers = {
 export const streamComponents: Members = {
   headers,
   responses: {
-    StreamRefusal: { description: 'Refused by the stream protocol; the reason in words.', content: { 'text/plain': { schema: { type: 'string' } } } },
+    StreamRefusal: {
+      description: 'Refused by the stream protocol; the reason in words.',
+      content: { 'text/plain': { schema: { type: 'string' } } },
+    },
     AccessRefusal: {
       description: 'Refused by the house.',
       content: { 'application/json': { schema: { $ref: '#/components/schemas/Refusal' } } },
@@ -79,7 +82,10 @@ function streamItem(kind: 'Stream' | 'SharedState', parameter: Members): Members
       ],
       requestBody: { content: bytes },
       responses: {
-        200: { description: 'Appended for a producer.', headers: named('Stream-Next-Offset', 'Stream-Closed', 'Producer-Epoch', 'Producer-Seq') },
+        200: {
+          description: 'Appended for a producer.',
+          headers: named('Stream-Next-Offset', 'Stream-Closed', 'Producer-Epoch', 'Producer-Seq'),
+        },
         204: {
           description: 'Appended or closed; to a producer it says that this was a repetition.',
           headers: named('Stream-Next-Offset', 'Stream-Closed', 'Producer-Epoch', 'Producer-Seq'),

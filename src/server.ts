@@ -9,11 +9,14 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { ensurePrincipals } from './activities/principals.js'
 import { type Configuration, loadConfiguration } from './config.js'
+import { Outbound } from './dispatch/outbound.js'
+import { outboundPolicy } from './dispatch/outbound-policy.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import type { StreamPath } from './domain/ids.js'
 import type { SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
 import { CollectionWriting } from './entities/collection-writing.js'
+import { Discovery } from './entities/discovery.js'
 import { InboxEditing } from './entities/inbox-editing.js'
 import { Operations } from './entities/operations.js'
 import { Sending } from './entities/sending.js'
@@ -24,6 +27,7 @@ import { EntityTypes } from './entities/types.js'
 import { WorkflowService } from './entities/workflow-service.js'
 import { loadEnvFile } from './env-file.js'
 import { buildApp } from './http/app.js'
+import { discoveredRegistration } from './http/entity-types/bodies.js'
 import { createLog } from './log.js'
 import { isScript, stopOnSignals } from './process.js'
 import type { AppendRequest, AppendVerdict } from './streams/store.js'
@@ -121,7 +125,9 @@ function buildUseCases(config: Configuration, engine: Engine, service: WorkflowS
     operations: spawns,
     ensurePrincipals: (keys) => ensurePrincipals(engine.parts, keys),
   })
+  const outbound = new Outbound({ policy: outboundPolicy(config.outbound), maxCalls: config.limits.maxOutboundCalls })
   return {
+    outbound,
     spawning,
     inboxEditing: new InboxEditing(engine.pipeline),
     collections: new CollectionWriting(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
@@ -130,6 +136,7 @@ function buildUseCases(config: Configuration, engine: Engine, service: WorkflowS
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     entityTypes: new EntityTypes(engine.database, {
       limits: config.limits,
+      discovery: new Discovery({ outbound, parse: discoveredRegistration(config.limits.maxJsonDepth), limits: config.limits }),
       ...(config.rewriteLoopbackWebhooksTo === undefined ? {} : { rewriteLoopbackTo: config.rewriteLoopbackWebhooksTo }),
     }),
     operations: { spawns, closes },
@@ -165,7 +172,7 @@ async function listen(app: FastifyInstance, config: Configuration): Promise<stri
 async function stopServing(
   app: FastifyInstance,
   engine: Engine,
-  { operations, signalling, tagging }: UseCases,
+  { operations, signalling, tagging, outbound }: UseCases,
   service: WorkflowService,
 ): Promise<void> {
   const closed = app.close()
@@ -175,6 +182,7 @@ async function stopServing(
     Promise.all([operations.spawns.drained(), signalling.drained(), tagging.drained(), engine.pipeline.drained()]),
   )
   service.close()
+  await outbound.close()
   app.server.closeAllConnections()
   await closed
 }

@@ -111,7 +111,6 @@ export class Child {
       const settle = (exit: Exit): void => {
         this.#exit ??= exit
         running.delete(this)
-        log?.end()
         resolve(this.#exit)
       }
       this.#process.once('error', (failure) => {
@@ -119,6 +118,7 @@ export class Child {
         settle({ code: -1, signal: null })
       })
       this.#process.once('exit', (code, signal) => settle({ code, signal }))
+      this.#process.once('close', () => log?.end()) // output may still arrive after the exit
     })
   }
 }

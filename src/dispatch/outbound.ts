@@ -113,7 +113,7 @@ interface Step {
 
 /** As browsers do: 303 becomes a GET, and so does a POST that is moved; all others keep their method and body. */
 function redirected({ url, method, headers, body }: Step, status: number, location: string): Step {
-  if (!URL.canParse(location, url)) throw new OutboundFailure('the redirect has no valid target')
+  if (!URL.canParse(location, url.href)) throw new OutboundFailure('the redirect has no valid target')
   const target = httpUrlOf(new URL(location, url).href)
   const kept = target.origin === url.origin ? headers : undefined // O4
   if (status === 303 || (method === 'POST' && (status === 301 || status === 302)))

@@ -33,7 +33,7 @@ async function refusedBy(work: Promise<unknown>): Promise<object> {
   return failure.refusal
 }
 
-const refusedOverHttp = ({ status, body }: Answer): object => ({ status, ...(body as { error: object }).error })
+const refusedOverHttp = ({ status, body }: Answer): Readonly<Record<string, unknown>> => ({ status, ...(body as { error: object }).error })
 
 describe('a spawn through Temporal', () => {
   it('is complete when it returns, and readable over HTTP', async () => {
@@ -69,7 +69,6 @@ describe('a spawn through Temporal', () => {
   )
 
   it.each([
-    ['a taken URL', '/chat/taken', {}],
     ['a reserved type', '/_chat/x', {}],
     ['a principal', '/principal/user:kim', {}],
     ['an impossible URL', '/chat/a*', {}],
@@ -82,7 +81,6 @@ describe('a spawn through Temporal', () => {
     ['an invalid message', '/strict/x', { initialMessage: 'x', initialMessageType: 'query' }],
     ['U+0000 in the arguments', '/chat/x', { args: { text: '\0' } }],
   ])('is refused like one over HTTP: %s', async (_, url, body: Readonly<Record<string, unknown>>) => {
-    if (url === '/chat/taken') await wire.spawn(url)
     const { dispatch_policy, initialMessage, initialMessageType, ...rest } = body
     const request = {
       ...rest,
@@ -93,6 +91,13 @@ describe('a spawn through Temporal', () => {
     }
 
     expect(await refusedBy(spawn(client, request))).toEqual(refusedOverHttp(await wire.spawn(url, body)))
+  })
+
+  it('is refused at a taken URL with code, status and message of HTTP; the entity itself is for readers to read', async () => {
+    await wire.spawn('/chat/taken')
+    const { details: _entity, ...refusal } = refusedOverHttp(await wire.spawn('/chat/taken'))
+
+    expect(await refusedBy(spawn(client, { url: '/chat/taken', principal: caller }))).toEqual(refusal)
   })
 
   it('needs permission, like one over HTTP', async () => {

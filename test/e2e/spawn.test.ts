@@ -67,7 +67,6 @@ describe('the checks of a spawn (spec/02 §6.2)', () => {
 
   it.each([
     ['grants', [], 'permission grants'],
-    ['sandbox', { profile: 'docker' }, 'sandbox selection'],
     ['wake', { subscriberUrl: '/chat/a', condition: 'runFinished' }, 'wakes'],
   ])('nothing is accepted and then ignored: %s answers 501 and names its feature', async (member, value, feature) => {
     const answer = await wire.spawn('/chat/later', { [member]: value })

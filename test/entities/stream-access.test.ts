@@ -1,6 +1,7 @@
 import type { StreamPath } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
 import { Directory } from '../../src/entities/directory.js'
+import { SharedStateAccess } from '../../src/entities/shared-state-access.js'
 import { StreamAccess } from '../../src/entities/stream-access.js'
 import { givenEntity, principal } from '../http/support/registry-server.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
@@ -10,7 +11,8 @@ let access: StreamAccess
 
 beforeAll(async () => {
   fresh = await freshDatabase()
-  access = new StreamAccess(new Directory(fresh.database, defaultLimits))
+  const directory = new Directory(fresh.database, defaultLimits)
+  access = new StreamAccess(directory, new SharedStateAccess(fresh.database, directory))
   await givenEntity(fresh.database, '/chat/a')
   await givenEntity(fresh.database, '/chat/a%20b')
   await givenEntity(fresh.database, '/principal/user%3Asam')
@@ -88,8 +90,6 @@ describe('a stream of the server', () => {
   )
 
   it.each([
-    ['/_electric/shared-state/x', 'shared state'],
-    ['/_electric/shared-state/x/y', 'shared state'],
     ['/_electric/pg-sync/x', 'Postgres observation'],
     ['/__ds/subscriptions/x', 'subscriptions'],
   ])('%s comes later', async (path, feature) => {
@@ -110,8 +110,13 @@ describe('a fork from', () => {
       expect(await answer('PUT', '/copy', 'user:kim', source)).toBe('401 UNAUTHORIZED Principal is not allowed to read /chat/a')
   })
 
-  it('shared state comes later, from a disguised path never', async () => {
-    expect(await answer('PUT', '/copy', 'user:kim', '/_electric/shared-state/x')).toMatch(/^501/)
+  it('shared state needs read on an entity that is linked to it', async () => {
+    expect(await answer('PUT', '/copy', 'user:kim', '/_electric/shared-state/x')).toBe(
+      '401 UNAUTHORIZED Principal is not allowed to read shared state',
+    )
+  })
+
+  it('a disguised path is refused', async () => {
     expect(await answer('PUT', '/copy', 'user:kim', '/ch%61t/a/main')).toBe(disguised)
   })
 

@@ -70,7 +70,8 @@ export class Wire {
   async askRaw(method: string, path: string, body: string | Buffer = ''): Promise<Answer> {
     const { hostname, port } = new URL(this.url)
     return await new Promise<Answer>((resolve, reject) => {
-      const sent = rawRequest({ hostname, port, method, path, timeout: 20_000, agent: false }, (response) => {
+      const headers = { 'content-length': Buffer.byteLength(body) } // Node leaves it out where a method rarely has a body
+      const sent = rawRequest({ hostname, port, method, path, headers, timeout: 20_000, agent: false }, (response) => {
         const chunks: Buffer[] = []
         response.on('data', (chunk: Buffer) => chunks.push(chunk))
         response.on('end', () => resolve(answer(response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8'), new Headers())))

@@ -1,9 +1,13 @@
+import { Outbound } from '../../../src/dispatch/outbound.js'
+import { outboundPolicy } from '../../../src/dispatch/outbound-policy.js'
 import type { Entity } from '../../../src/domain/entity.js'
 import { type EntityUrl, parseEntityUrl } from '../../../src/domain/ids.js'
 import { defaultLimits, type Limits } from '../../../src/domain/limits.js'
 import { type Principal, parsePrincipal } from '../../../src/domain/principals.js'
 import { Directory } from '../../../src/entities/directory.js'
+import { Discovery } from '../../../src/entities/discovery.js'
 import { EntityTypes } from '../../../src/entities/types.js'
+import { discoveredRegistration } from '../../../src/http/entity-types/bodies.js'
 import type { Parts } from '../../../src/http/parts.js'
 import type { Database } from '../../../src/registry/database.js'
 import { insertEntities } from '../../../src/registry/spawning.js'
@@ -82,8 +86,10 @@ export async function registryServer(
   const fresh: FreshDatabase = await freshDatabase()
   const limits = { ...defaultLimits, ...options.limits }
   const directory = new Directory(fresh.database, limits)
+  const outbound = new Outbound({ policy: outboundPolicy({ privateNetworks: 'allow' }), maxCalls: limits.maxOutboundCalls })
   const types = new EntityTypes(fresh.database, {
     limits,
+    discovery: new Discovery({ outbound, parse: discoveredRegistration(limits.maxJsonDepth), limits }),
     ...(options.rewriteLoopbackTo === undefined ? {} : { rewriteLoopbackTo: options.rewriteLoopbackTo }),
   })
   await types.ensurePrincipalType()
@@ -123,6 +129,7 @@ export async function registryServer(
     register: async (sent, as) => await send('POST', '/_electric/entity-types', sent, as),
     close: async () => {
       await server.close()
+      await outbound.close()
       await streams.close()
       await fresh.drop()
     },

@@ -2,8 +2,10 @@
  * The floors: what the same parts can do at best when asked directly, and our own HTTP shell around routes that do nothing.
  * Raw operations run inside of this process, without HTTP; the shell is asked by the generator, like the server.
  */
+import type { ServerResponse } from 'node:http'
 import { Client } from '@temporalio/client'
 import { NativeConnection } from '@temporalio/worker'
+import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import type { pino } from 'pino'
 import { z } from 'zod'
@@ -68,6 +70,12 @@ async function select(stream: string): Promise<null> {
   return null
 }
 
+async function page(type: string, rows: number): Promise<null> {
+  const text = 'SELECT * FROM entities WHERE type = $1 ORDER BY created_at DESC, url LIMIT $2'
+  await pool.query({ name: 'page', text, values: [type, rows] })
+  return null
+}
+
 async function rawAppend(command: Command): Promise<Numbers> {
   const database = new Database({ url: databaseUrl, tenant: 'bench-raw', poolMax: 20 })
   await migrate(database)
@@ -96,6 +104,8 @@ function operate({ load }: Command): Operate {
       return async (_, caller) => (await start()) ?? (await transaction(caller))
     case 'select':
       return () => select(load.stream ?? '')
+    case 'page':
+      return () => page(load.type ?? '', load.rows ?? 0)
     default:
       throw new Error(`no floor is called "${load.is}"`)
   }
@@ -114,6 +124,24 @@ const sendBody = body(
     from_agent: z.string().optional(),
   }),
 )
+
+const tagBody = body(z.looseObject({ value: z.string() }))
+
+/** What is posted is passed on to everybody who holds a GET open. */
+function fan(scope: FastifyInstance): void {
+  const open = new Set<ServerResponse>()
+  scope.get('/_electric/bench/fan', (request, reply) => {
+    reply.hijack()
+    reply.raw.writeHead(200, { 'content-type': 'text/event-stream' })
+    reply.raw.write(':\n\n')
+    open.add(reply.raw)
+    request.raw.once('close', () => open.delete(reply.raw))
+  })
+  scope.post('/_electric/bench/fan', async (request, reply) => {
+    for (const response of open) response.write(`data:${String(request.body)}\n\n`)
+    return reply.code(204).send()
+  })
+}
 
 /** Our shell, whose routes parse, validate and answer; nothing behind them. Its log is the server's, so that it costs the same. */
 async function shell(): Promise<string> {
@@ -142,6 +170,8 @@ async function shell(): Promise<string> {
       sendBody(request)
       return { txid: '00000000-0000-0000-0000-000000000000' }
     })
+    scope.post('/_electric/bench/:type/:instanceId/tags/:tagKey', async (request) => tagBody(request))
+    fan(scope)
     done()
   })
   await app.listen({ host: '127.0.0.1', port: 0 })

@@ -1,10 +1,12 @@
 /** The generator: requests over kept-alive connections, one for each caller, in a process of its own. */
 import { Client, type Dispatcher } from 'undici'
+import { measureFanout } from './live-readers.js'
 import { type Command, type HttpLoad, measure, type Operate } from './measure.js'
 import { answerCommands } from './processes.js'
 
 answerCommands(async (command: Command) => {
   const { load } = command
+  if (load.is === 'fanout') return await measureFanout(command, load)
   if (load.is !== 'http') throw new Error(`the generator knows no "${load.is}"`)
   const clients = Array.from({ length: command.callers }, () => new Client(load.origin, { headersTimeout: 30_000, bodyTimeout: 30_000 }))
   try {
@@ -19,7 +21,12 @@ function requester(load: HttpLoad, clients: readonly Client[]): Operate {
   return (operation, caller) => {
     const path = load.path.replace('{n}', String(operation)).replace('{k}', String(caller % (load.keys ?? 1)))
     return new Promise((resolve) => {
-      const options: Dispatcher.DispatchOptions = { path, method: load.method, headers, body: load.body ?? null }
+      const options: Dispatcher.DispatchOptions = {
+        path,
+        method: load.method,
+        headers,
+        body: load.body?.replace('{n}', String(operation)) ?? null,
+      }
       clients[caller]?.dispatch(options, new Outcome(resolve))
     })
   }

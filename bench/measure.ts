@@ -8,19 +8,33 @@ export interface HttpLoad {
   /** `{n}` becomes the number of the operation, `{k}` a number below `keys` that stays with its caller. */
   readonly path: string
   readonly keys?: number
+  /** `{n}` as in the path. */
   readonly body?: string
   readonly contentType?: string
 }
 
+/** One writer and many live readers of what it writes. */
+export interface FanoutLoad {
+  readonly is: 'fanout'
+  readonly origin: string
+  readonly path: string
+  /** Of the readers. */
+  readonly query: string
+  readonly readers: number
+}
+
 /** Operations on the raw parts, made inside of the floors' process. */
 export interface FloorLoad {
-  readonly is: 'transaction' | 'start' | 'start+transaction' | 'select' | 'raw append'
+  readonly is: 'transaction' | 'start' | 'start+transaction' | 'select' | 'page' | 'raw append'
   /** Of `select`: the stream whose bytes are read. */
   readonly stream?: string
+  /** Of `page`: the type whose rows are read, and how many. */
+  readonly type?: string
+  readonly rows?: number
 }
 
 export interface Command {
-  readonly load: HttpLoad | FloorLoad
+  readonly load: HttpLoad | FanoutLoad | FloorLoad
   readonly callers: number
   /** No operation begins later than this. */
   readonly forMs?: number

@@ -29,7 +29,7 @@ interface Compared {
 type Name = `${'ours' | 'shell'} ${number}` | 'transaction'
 
 /** Ours and the empty route for every number of callers, and the transaction of one caller, all in turn. */
-async function compare(bench: Bench, { name, what, ours, shell, atMostTransactions, shellCallers }: Compared): Promise<Section> {
+export async function compare(bench: Bench, { name, what, ours, shell, atMostTransactions, shellCallers }: Compared): Promise<Section> {
   const { generator, floors } = bench.parts
   const forMs = bench.roundMs
   const pairs = callerCounts.flatMap((callers) => [
@@ -66,7 +66,7 @@ async function compare(bench: Bench, { name, what, ours, shell, atMostTransactio
   return { name, lines, aims }
 }
 
-async function entitiesOf(bench: Bench, type: string): Promise<void> {
+export async function entitiesOf(bench: Bench, type: string): Promise<void> {
   await registerType(bench.parts.url, type)
   for (let key = 0; key < keys; key += 1) await ask(bench.parts.url, 'PUT', `/_electric/entities/${type}/e${key}`, {})
 }

@@ -91,7 +91,7 @@ function streamParts(
     kind: 'transaction',
     streams: streams.transactional,
     appendIn: (tx, written) => pipeline.appendIn(tx, written),
-    announce: (written) => pipeline.announce(written),
+    announce: (paths) => pipeline.announce(paths),
   }
   return { streams, pipeline, appends }
 }

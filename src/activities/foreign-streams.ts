@@ -12,7 +12,7 @@ import { entryOf } from '../domain/events.js'
 import { type EntityUrl, mainStream, type OperationId, zeroOffset } from '../domain/ids.js'
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
-import { findOutcome, findPayloads, lockOperation, recordOutcome } from '../registry/operations.js'
+import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { activateEntities, dropReservations, findReservations, reservedBy } from '../registry/spawning.js'
 import { isRefused, type StreamAppend, type StreamStore } from '../streams/store.js'
 import type { Parts } from './parts.js'
@@ -97,8 +97,7 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
         operationId,
         items.filter((item) => item.refusal === null).map((item) => item.url), // what was refused may be no URL at all
       )
-      await parts.database.transaction(async (tx) => {
-        await lockOperation(tx, operationId)
+      await operationTransaction(parts.database, operationId, async (tx) => {
         if ((await findOutcome(tx, operationId)) !== null) return
         const active = await activateEntities(
           tx,

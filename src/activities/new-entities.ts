@@ -4,7 +4,7 @@ import { mainStream, type OperationId } from '../domain/ids.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
 import { insertEntities, insertLineage, insertUsers, removeEntities } from '../registry/spawning.js'
-import type { NewStream, StreamAppend } from '../streams/store.js'
+import type { NewStream } from '../streams/store.js'
 import type { Appends } from './parts.js'
 
 /** Inserts what is free, in one statement per table. The URLs that were. */
@@ -29,21 +29,16 @@ export async function insertRows(
 export async function createTogether(tx: Transaction, appends: Extract<Appends, { kind: 'transaction' }>, plans: readonly SpawnPlan[]) {
   const inserted = await insertRows(tx, plans, null)
   const mine = plans.filter((plan) => inserted.has(plan.entity.url))
-  if (mine.length === 0) return { spawned: new Set<string>(), written: [] }
+  if (mine.length === 0) return { spawned: new Set<string>() }
   const made = await appends.streams.create(tx, mine.map(streamOf))
   const lost = mine.filter((_, index) => made[index]?.outcome !== 'created').map((plan) => plan.entity.url)
   if (lost.length > 0) await removeEntities(tx, lost)
-  const complete = mine.filter((_, index) => made[index]?.outcome === 'created')
-  const written = complete.flatMap(messagesOf)
-  await appends.appendIn(tx, written)
-  return { spawned: new Set<string>(complete.map((plan) => plan.entity.url)), written }
+  return { spawned: new Set<string>(mine.map((plan) => plan.entity.url).filter((url) => !lost.includes(url))) }
 }
 
 const streamOf = (plan: SpawnPlan): NewStream => ({
   path: mainStream(plan.entity.url),
   contentType: 'application/json',
   body: plan.firstEntry,
+  more: plan.messages.map((event) => entryOf([event])),
 })
-
-const messagesOf = (plan: SpawnPlan): StreamAppend[] =>
-  plan.messages.map((event) => ({ path: mainStream(plan.entity.url), contentType: 'application/json', body: entryOf([event]) }))

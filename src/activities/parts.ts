@@ -1,6 +1,6 @@
 /** What activities work with: handed to them by the process that runs them (`worker.ts`, `server.ts`), each part as small as they need it. */
 import type { AgentsError } from '../domain/errors.js'
-import type { OperationId } from '../domain/ids.js'
+import type { OperationId, StreamPath } from '../domain/ids.js'
 import type { SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Database, Transaction } from '../registry/database.js'
@@ -12,7 +12,7 @@ export type Appends =
       readonly kind: 'transaction'
       readonly streams: TransactionalStreams
       appendIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
-      announce(appends: readonly StreamAppend[]): void
+      announce(paths: readonly StreamPath[]): void
     }
   | {
       readonly kind: 'intents'

@@ -19,13 +19,14 @@ export async function ensurePrincipals(parts: Parts, keys: readonly string[]): P
   if (appends.kind === 'intents') for (const plan of plans) await completePrincipal(parts, plan)
   else if (plans.length > 0) {
     await parts.database.transaction((tx) => createTogether(tx, appends, plans))
-    appends.announce(plans.map((plan) => ({ path: mainStream(plan.entity.url), contentType: 'application/json', body: plan.firstEntry })))
+    appends.announce(plans.map((plan) => mainStream(plan.entity.url)))
   }
 }
 
 const reservationOf = (plan: SpawnPlan): OperationId => operationId(`principal:${plan.entity.url}`)
 
-async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<void> {
+/** With a foreign stream server: row and stream of one principal, whoever began them. */
+export async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<void> {
   if (parts.appends.kind !== 'intents') return
   const { url } = plan.entity
   const id = reservationOf(plan)

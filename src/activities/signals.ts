@@ -14,7 +14,7 @@ import { type EntityUrl, mainStream, type OperationId } from '../domain/ids.js'
 import type { Begun, SignalBatch, SignalItem, SignalVerdict } from '../domain/operations.js'
 import { receive, type SignalEffect } from '../domain/signals.js'
 import type { Transaction } from '../registry/database.js'
-import { findOutcome, findPayloads, lockOperation, recordOutcome } from '../registry/operations.js'
+import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { lockEntities, setStatuses } from '../registry/statuses.js'
 import type { StreamAppend } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
@@ -29,9 +29,7 @@ export interface SignalActivities {
 
 export const signalActivities = (parts: Parts): SignalActivities => ({
   async applySignals(batch) {
-    const done = await findOutcome<SignalVerdict>(parts.database, batch.operationId)
-    if (done === null) return await carryOut(parts, batch)
-    return parts.appends.kind === 'intents' ? { state: 'elsewhere' } : { state: 'done', verdicts: done }
+    return await carryOut(parts, batch)
   },
 
   async landSignals({ operationId }) {
@@ -45,8 +43,7 @@ export const signalActivities = (parts: Parts): SignalActivities => ({
 async function carryOut(parts: Parts, batch: SignalBatch): Promise<Begun<SignalVerdict>> {
   const items = await withPayloads(parts, batch.items)
   const refusals = await Promise.all(items.map((item) => parts.rules.refuseSignal(item)))
-  const { verdicts, appends } = await parts.database.transaction(async (tx) => {
-    await lockOperation(tx, batch.operationId)
+  const { verdicts, appends } = await operationTransaction(parts.database, batch.operationId, async (tx) => {
     const done = await findOutcome<SignalVerdict>(tx, batch.operationId)
     if (done !== null) return { verdicts: done, appends: [] }
     const applied = await applyIn(tx, parts, { operationId: batch.operationId, items }, refusals)
@@ -54,7 +51,7 @@ async function carryOut(parts: Parts, batch: SignalBatch): Promise<Begun<SignalV
     return applied
   })
   if (parts.appends.kind === 'intents') return { state: 'elsewhere' }
-  parts.appends.announce(appends)
+  parts.appends.announce(appends.map(({ path }) => path))
   parts.deliver(batch.operationId, verdicts)
   return { state: 'done', verdicts }
 }

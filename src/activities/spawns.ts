@@ -8,15 +8,14 @@
  *     A crash in between is continued or undone by the workflow; what an operation reserved is found by its id.
  */
 import { AgentsError, errors } from '../domain/errors.js'
-import type { EntityUrl } from '../domain/ids.js'
+import { type EntityUrl, mainStream } from '../domain/ids.js'
 import type { Begun, SpawnBatch, SpawnItem, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
-import { findOutcome, findPayloads, insertPayloads, lockOperation, recordOutcome } from '../registry/operations.js'
-import type { StreamAppend } from '../streams/store.js'
+import { findOutcome, findPayloads, insertPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { foreignStreamsRow } from './foreign-streams.js'
 import { createTogether, insertRows } from './new-entities.js'
 import type { Parts } from './parts.js'
-import { ensurePrincipals } from './principals.js'
+import { completePrincipal } from './principals.js'
 
 export interface SpawnActivities {
   /** Everything, or (with a foreign stream server) the reservation. Idempotent by `operationId`. */
@@ -25,13 +24,15 @@ export interface SpawnActivities {
 
 export const spawnActivities = (parts: Parts): SpawnActivities => ({
   async createEntities(batch) {
-    const done = await findOutcome<SpawnVerdict>(parts.database, batch.operationId)
-    if (done !== null) return { state: 'done', verdicts: done }
     const items = await withPayloads(parts, batch.items)
-    const answers = await Promise.all(items.map((item, index) => parts.rules.planSpawn(item, `${batch.operationId}/${index}`)))
-    const callers = [...new Set(answers.filter(isPlan).flatMap((plan) => plan.entity.created_by ?? []))] // in one spelling
-    if (parts.appends.kind === 'intents') await ensurePrincipals(parts, callers)
-    return await carryOut(parts, batch, answers, parts.appends.kind === 'intents' ? [] : await parts.rules.planPrincipals(callers))
+    const [answers, newcomers] = await Promise.all([
+      Promise.all(items.map((item, index) => parts.rules.planSpawn(item, `${batch.operationId}/${index}`))),
+      parts.rules.planPrincipals([...new Set(items.map((item) => item.principal))]),
+    ])
+    const callers = new Set<string>(answers.filter(isPlan).flatMap((plan) => plan.entity.created_by ?? []))
+    const wanted = newcomers.filter((plan) => callers.has(plan.entity.url)) // who is refused gets no entity
+    if (parts.appends.kind === 'intents') for (const plan of wanted) await completePrincipal(parts, plan)
+    return await carryOut(parts, batch, answers, parts.appends.kind === 'intents' ? [] : wanted)
   },
 })
 
@@ -53,17 +54,18 @@ async function carryOut(
   callers: readonly SpawnPlan[],
 ): Promise<Begun<SpawnVerdict>> {
   const { appends } = parts
-  const begun = await parts.database.transaction(
-    async (tx): Promise<Begun<SpawnVerdict> & { readonly written?: readonly StreamAppend[] }> => {
-      await lockOperation(tx, batch.operationId) // A1
+  const begun = await operationTransaction(
+    parts.database,
+    batch.operationId, // A1
+    async (tx): Promise<Begun<SpawnVerdict> & { readonly spawned?: ReadonlySet<string> }> => {
       const done = await findOutcome<SpawnVerdict>(tx, batch.operationId)
       if (done !== null) return { state: 'done', verdicts: done }
       const plans = uniquePlans([...answers.filter(isPlan), ...callers])
       if (appends.kind === 'transaction') {
-        const { spawned, written } = await createTogether(tx, appends, plans)
+        const { spawned } = await createTogether(tx, appends, plans)
         const verdicts = verdictsOf(batch, answers, spawned, tx.txid)
         await recordOutcome(tx, batch.operationId, verdicts)
-        return { state: 'done', verdicts, written }
+        return { state: 'done', verdicts, spawned }
       }
       const reserved = await insertRows(tx, plans, batch.operationId)
       const mine = plans.filter((plan) => reserved.has(plan.entity.url))
@@ -72,7 +74,7 @@ async function carryOut(
     },
   )
   if (begun.state === 'elsewhere') return begun
-  if (appends.kind === 'transaction' && begun.written !== undefined) appends.announce(begun.written)
+  if (appends.kind === 'transaction') appends.announce([...(begun.spawned ?? [])].map((url) => mainStream(url as EntityUrl)))
   parts.deliver(batch.operationId, begun.verdicts)
   return { state: 'done', verdicts: begun.verdicts }
 }

@@ -6,7 +6,7 @@
 import type { EntityStatus } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
-import type { EntityUrl } from '../domain/ids.js'
+import type { EntityUrl, StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
@@ -52,7 +52,7 @@ export class PostgresPipeline implements Pipeline {
       await this.appendIn(tx, done.appends)
       return done
     })
-    this.announce(appends)
+    this.announce(appends.map(({ path }) => path))
     return result
   }
 
@@ -69,8 +69,8 @@ export class PostgresPipeline implements Pipeline {
     return verdicts
   }
 
-  announce(appends: readonly PipelineAppend[]): void {
-    this.#streams.announce(appends.map((append) => append.path))
+  announce(paths: readonly StreamPath[]): void {
+    this.#streams.announce(paths)
   }
 
   /** One append that Postgres cannot take must not fail its neighbours. */
@@ -100,7 +100,7 @@ export class PostgresPipeline implements Pipeline {
     for (;;) {
       try {
         const verdicts = await this.#database.transaction((tx) => this.#commitIn(tx, appends, [...paused]))
-        this.announce(appends.filter((_, index) => verdicts[index]?.outcome === 'appended'))
+        this.announce(appends.filter((_, index) => verdicts[index]?.outcome === 'appended').map(({ path }) => path))
         return verdicts
       } catch (failure) {
         if (!(failure instanceof Paused)) throw failure

@@ -54,7 +54,7 @@ export class Signalling {
     const refusals = items.map(() => null) // each was checked on its way in; the status is checked again under the lock
     const applied = await database.transaction((tx) => applyButEndings(tx, this.#parts, batch, refusals))
     if (appends.kind === 'intents') await appends.landOperation(batch.operationId)
-    else appends.announce(applied.appends)
+    else appends.announce(applied.appends.map(({ path }) => path))
     return applied.verdicts
   }
 }

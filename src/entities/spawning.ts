@@ -48,9 +48,11 @@ export class Spawning {
 
   async #spawn(item: SpawnItem): Promise<Spawned> {
     const { rules, directory, operations } = this.#parts
+    const standing = directory.entity(item.url)
+    standing.catch(() => undefined) // heard of below, unless the rules refuse first
     await rules.checkSpawn(item)
     // A URL that is taken is refused without a workflow; the race for a free one is decided by the INSERT.
-    if ((await directory.entity(item.url)) !== null) throw errors.DUPLICATE_URL(item.url)
+    if ((await standing) !== null) throw errors.DUPLICATE_URL(item.url)
     const verdict = await operations.run(item)
     if (verdict.outcome === 'refused') throw new AgentsError(verdict.refusal)
     return { entity: await rules.lookUp(item.url), txid: verdict.txid }

@@ -8,6 +8,7 @@
  * D5  A commit whose answer was lost is looked up by its transaction id before anything is said about it: never a blind failure, never a second effect.
  * D6  A plan never outlives what it was made for: each execution is planned for the sizes and parameters of that moment, and finds rows by key.
  */
+import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 
@@ -99,6 +100,11 @@ export interface DatabaseOptions {
   readonly onIdleFailure?: (failure: Error) => void
 }
 
+export interface TransactionOptions {
+  /** Transactions that name the same lock take turns: held from before the first statement until the end. */
+  readonly lock?: string
+}
+
 export class Database implements Queryable {
   readonly tenant: string
   readonly url: string
@@ -131,11 +137,11 @@ export class Database implements Queryable {
   }
 
   /** Runs `body` in one transaction (READ COMMITTED) and commits it; on any failure nothing of it remains (D4, D5). */
-  async transaction<Result>(body: (tx: Transaction) => Promise<Result>): Promise<Result> {
+  async transaction<Result>(body: (tx: Transaction) => Promise<Result>, options: TransactionOptions = {}): Promise<Result> {
     const holdUntil = Date.now() + this.#holdMs
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#attempt(body)
+        return await this.#attempt(body, options)
       } catch (failure) {
         if (isConnectionFailure(failure) && Date.now() < holdUntil) await delay(Math.min(50 * attempt, 500))
         else if (attempt >= maxAttempts || !retryable.has(sqlState(failure) ?? '')) throw failure
@@ -158,12 +164,12 @@ export class Database implements Queryable {
     }
   }
 
-  async #attempt<Result>(body: (tx: Transaction) => Promise<Result>): Promise<Result> {
+  async #attempt<Result>(body: (tx: Transaction) => Promise<Result>, { lock }: TransactionOptions): Promise<Result> {
     const client = await this.#pool.connect()
     let xid: string
     let result: Result
     try {
-      xid = await begin(client)
+      xid = await begin(client, lock === undefined ? undefined : lockKey(`${this.tenant} ${lock}`))
       result = await body({ ...this.#queryableOn(client), txid: Number(BigInt(xid) & 0xffff_ffffn) })
     } catch (failure) {
       await giveBack(client)
@@ -214,10 +220,14 @@ export class Database implements Queryable {
   }
 }
 
-/** Begins, and learns the transaction's id in the same round trip. */
-async function begin(client: pg.PoolClient): Promise<string> {
+/** The number by which Postgres knows an advisory lock. */
+const lockKey = (name: string): bigint => createHash('sha256').update(name).digest().readBigInt64BE()
+
+/** Begins, takes the lock, and learns the transaction's id, all in one round trip. */
+async function begin(client: pg.PoolClient, lock?: bigint): Promise<string> {
+  const locking = lock === undefined ? '' : `; SELECT pg_advisory_xact_lock(${lock})`
   // The simple protocol answers one result per statement, which the types of `pg` do not know.
-  const results = (await client.query('BEGIN; SELECT pg_current_xact_id()::text AS xid')) as unknown as readonly pg.QueryResult[]
+  const results = (await client.query(`BEGIN; SELECT pg_current_xact_id()::text AS xid${locking}`)) as unknown as readonly pg.QueryResult[]
   return String(results[1]?.rows[0]?.xid)
 }
 

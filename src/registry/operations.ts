@@ -1,6 +1,6 @@
 /** Outcomes of operations, and payloads that wait for theirs. */
 import type { OperationId } from '../domain/ids.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { type Database, type Queryable, sql, type Transaction } from './database.js'
 
 /** What operation `id` answered, or null while it has not been carried out. */
 export async function findOutcome<Answer>(queryable: Queryable, id: OperationId): Promise<readonly Answer[] | null> {
@@ -9,10 +9,12 @@ export async function findOutcome<Answer>(queryable: Queryable, id: OperationId)
   return (rows[0]?.verdicts as readonly Answer[] | undefined) ?? null // written by `recordOutcome` alone
 }
 
-/** Makes attempts at one operation take turns until the transaction ends. */
-export async function lockOperation(tx: Transaction, id: OperationId): Promise<void> {
-  await tx.query(sql`SELECT pg_advisory_xact_lock(hashtextextended(${`${tx.tenant} ${id}`}, 7))`)
-}
+/** Runs `body` in a transaction; attempts at one operation take turns. */
+export const operationTransaction = async <Result>(
+  database: Database,
+  id: OperationId,
+  body: (tx: Transaction) => Promise<Result>,
+): Promise<Result> => await database.transaction(body, { lock: `operation ${id}` })
 
 export async function recordOutcome<Answer>(tx: Transaction, id: OperationId, verdicts: readonly Answer[]): Promise<void> {
   await tx.query(sql`

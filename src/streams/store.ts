@@ -142,6 +142,8 @@ export interface TransactionalStreams {
 
 export interface NewStream extends CreateRequest {
   readonly path: StreamPath
+  /** Entries behind the first one; not for forks. */
+  readonly more?: readonly Buffer[]
 }
 
 export interface StreamAppend extends AppendRequest {

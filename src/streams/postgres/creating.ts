@@ -12,7 +12,7 @@ import { maxStreamPathBytes, offsetOf, type StreamPath } from '../../domain/ids.
 import { sql, type Transaction } from '../../registry/database.js'
 import { type ForkPlan, type StreamConfiguration, sameConfiguration } from '../protocol/create-rules.js'
 import { contentTypeOf, defaultContentType, isJsonType } from '../protocol/media-type.js'
-import { firstPayload, type Payload, stamp } from '../protocol/payload.js'
+import { firstPayload, isPayload, type Payload, stamp } from '../protocol/payload.js'
 import * as refusals from '../protocol/refusals.js'
 import type { CreateRequest, CreateVerdict, NewStream, StreamHead, StreamRefusal } from '../store.js'
 import { concatenated } from './appending.js'
@@ -24,7 +24,7 @@ const maxRounds = 10
 export interface WantedStream {
   readonly index: number
   readonly path: StreamPath
-  readonly request: CreateRequest & { readonly contentType: string | undefined }
+  readonly request: CreateRequest & { readonly contentType: string | undefined; readonly more?: readonly Buffer[] }
 }
 
 /** A stream that can be inserted if its path is free. */
@@ -79,10 +79,11 @@ async function insertPlain(tx: Transaction, open: readonly WantedStream[], settl
 function readyPlain(wanted: WantedStream): ReadyStream | StreamRefusal {
   const { request } = wanted
   const contentType = request.contentType ?? defaultContentType
-  const payload = firstPayload(isJsonType(contentType), request.body)
-  if (isRefusal(payload)) return payload
+  const payloads = [request.body, ...(request.more ?? [])].map((body) => firstPayload(isJsonType(contentType), body))
+  const refusal = payloads.find(isRefusal)
+  if (refusal !== undefined) return refusal
   const { ttlS = null, expiresAt = null } = request
-  return { ...wanted, contentType, ttlS, expiresAt, plan: null, ...numbered([payload], 0) }
+  return { ...wanted, contentType, ttlS, expiresAt, plan: null, ...numbered(payloads.filter(isPayload), 0) }
 }
 
 /** The entries of a new stream behind position `from`; an empty payload makes none. */

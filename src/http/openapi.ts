@@ -20,7 +20,7 @@ declare module 'fastify' {
   }
 }
 
-export type JsonNode = null | boolean | number | string | readonly JsonNode[] | { readonly [member: string]: JsonNode }
+export type JsonNode = null | boolean | number | string | readonly JsonNode[] | { readonly [member: string]: JsonNode | undefined }
 type JsonMembers = Record<string, JsonNode>
 
 export interface OpenApi {
@@ -180,8 +180,8 @@ function refusalsOf(names: readonly ErrorName[], components: JsonMembers): JsonM
 }
 
 function codeOf(name: ErrorName): string {
-  const entry: { readonly code?: string } = errorEntries[name]
-  return entry.code ?? name
+  const entry = errorEntries[name]
+  return 'code' in entry ? entry.code : name
 }
 
 /** The schema, with those of its parts that have a name moved to the components. */

@@ -1,0 +1,134 @@
+/**
+ * `npm run histories`: carries out every operation in every way that its history can look, on real parts, and writes test/histories/*.json.
+ * To be run when a workflow gets a new path. Files of workflows that have changed under running ones are kept: they must still replay.
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { Client, Connection, type WorkflowHandle } from '@temporalio/client'
+import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
+import type { HouseOptions } from '../support/house.js'
+import { eventually } from '../support/eventually.js'
+import { Wire } from '../support/wire.js'
+import { historiesFolder } from './histories.js'
+
+const principal = 'system:dev-local'
+const item = (url: string, more: object = {}) => ({ url, principal, ...more })
+const killOf = (url: string) => item(url, { signal: 'SIGKILL', permission: 'signal' })
+
+class Recorder {
+  readonly wire: Wire
+  readonly #client: Client
+  readonly #connection: Connection
+
+  private constructor(wire: Wire, connection: Connection) {
+    this.wire = wire
+    this.#connection = connection
+    this.#client = new Client({ connection, namespace: wire.house.namespace })
+  }
+
+  static async start(options: HouseOptions): Promise<Recorder> {
+    const wire = await Wire.start(options)
+    return new Recorder(wire, await Connection.connect({ address: wire.house.temporalAddress }))
+  }
+
+  async stop(): Promise<void> {
+    await this.#connection.close()
+    await this.wire.stop()
+  }
+
+  /** Starts a workflow under the name of its case. */
+  async begin(workflow: string, name: string, items: readonly object[]): Promise<WorkflowHandle> {
+    const workflowId = `${workflow}-${name}`
+    return await this.#client.workflow.start(workflow, { workflowId, taskQueue: 'agents', args: [{ operationId: workflowId, items }] })
+  }
+
+  /** Writes the history of a workflow that has ended, however it ended. */
+  async keep(handle: WorkflowHandle): Promise<void> {
+    await handle.result().catch(() => undefined)
+    await this.#write(handle.workflowId, handle)
+  }
+
+  async run(workflow: string, name: string, items: readonly object[]): Promise<void> {
+    await this.keep(await this.begin(workflow, name, items))
+  }
+
+  /** Writes the history of an operation that came over HTTP: started eagerly, in a batch. */
+  async keepFound(workflow: string, name: string, query = `ExecutionTime > '2000-01-01T00:00:00Z'`): Promise<void> {
+    const found = await eventually(async () => {
+      for await (const execution of this.#client.workflow.list({
+        query: `WorkflowType = '${workflow}' AND ExecutionStatus = 'Completed' AND ${query}`,
+      }))
+        return execution
+      return undefined
+    })
+    await this.#write(`${workflow}-${name}`, this.#client.workflow.getHandle(found.workflowId, found.runId))
+  }
+
+  /** Waits until an activity of `handle` has failed at least once. */
+  async retried(handle: WorkflowHandle): Promise<void> {
+    await eventually(
+      async () => {
+        const { raw } = await handle.describe()
+        return (raw.pendingActivities ?? []).some(({ attempt }) => (attempt ?? 0) > 1)
+      },
+      { withinMs: 30_000 },
+    )
+  }
+
+  async #write(name: string, handle: WorkflowHandle): Promise<void> {
+    await mkdir(historiesFolder, { recursive: true })
+    await writeFile(new URL(`${name}.json`, historiesFolder), `${historyToJSON(await handle.fetchHistory())}\n`)
+  }
+}
+
+describe('histories with streams in Postgres', () => {
+  let recorder: Recorder
+  beforeAll(async () => {
+    recorder = await Recorder.start({})
+  })
+  afterAll(async () => await recorder.stop())
+
+  it('are recorded', async () => {
+    const { wire } = recorder
+    await wire.spawned('/chat/http', { initialMessage: 'hello' })
+    await recorder.keepFound('spawnEntities', 'http', `EntityUrls = '/chat/http'`)
+    await recorder.run('spawnEntities', 'one', [item('/chat/one', { initialMessage: { payload: 'hello' } })])
+    await recorder.run('spawnEntities', 'refused', [item('/chat/one')])
+    await recorder.run('spawnEntities', 'batch', [item('/chat/a'), item('/chat/b'), item('/chat/one'), item('/none/x')])
+    await recorder.run('signalEntities', 'one', [item('/chat/a', { signal: 'SIGSTOP', permission: 'signal' })])
+    await recorder.run('signalEntities', 'refused', [item('/chat/none', { signal: 'SIGSTOP', permission: 'signal' })])
+    await recorder.run('closeEntities', 'batch', [killOf('/chat/a'), killOf('/chat/none')])
+    await recorder.run('closeEntities', 'refused', [killOf('/chat/a')])
+    await wire.kill('/chat/http')
+    await recorder.keepFound('closeEntities', 'http', `EntityUrls = '/chat/http'`)
+    await recorder.keepFound('sweep', 'postgres')
+  })
+})
+
+describe('histories with a foreign stream server', () => {
+  let recorder: Recorder
+  beforeAll(async () => {
+    recorder = await Recorder.start({ streams: 'http' })
+  })
+  afterAll(async () => await recorder.stop())
+
+  it('are recorded', async () => {
+    const { house } = recorder.wire
+    await recorder.run('spawnEntities', 'foreign', [item('/chat/a', { initialMessage: { payload: 'hello' } }), item('/chat/b')])
+    await recorder.run('spawnEntities', 'foreign-refused', [item('/chat/a')])
+
+    await house.kill('streams')
+    const [retried, cancelled, closing] = await Promise.all([
+      recorder.begin('spawnEntities', 'foreign-retried', [item('/chat/c', { initialMessage: { payload: 'hello' } })]),
+      recorder.begin('spawnEntities', 'foreign-cancelled', [item('/chat/d')]),
+      recorder.begin('closeEntities', 'foreign-retried', [killOf('/chat/b')]),
+    ])
+    await Promise.all([retried, cancelled, closing].map(async (handle) => await recorder.retried(handle)))
+    await cancelled.cancel()
+    await house.restart('streams')
+    for (const handle of [retried, cancelled, closing]) await recorder.keep(handle)
+
+    await recorder.run('closeEntities', 'foreign', [killOf('/chat/a')])
+    await recorder.run('signalEntities', 'foreign', [item('/chat/c', { signal: 'SIGUSR', permission: 'signal' })])
+    await recorder.keepFound('sweep', 'foreign')
+  })
+})

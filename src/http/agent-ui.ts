@@ -16,14 +16,20 @@ const contentTypes: Readonly<Record<string, string>> = {
   '.ico': 'image/x-icon',
 }
 
+const undocumented = 'web pages'
 const prefix = '/__agent_ui/'
 
 export const isAgentUi = (path: string): boolean => path === '/' || path.startsWith(prefix)
 
 export function agentUiRoutes(app: FastifyInstance, folder: string | undefined): void {
-  app.get('/', async (_request, reply) => reply.redirect(prefix, 302))
-  app.get(`${prefix}*`, async (request, reply) => await serve(request, reply, folder))
-  app.route({ method: ['POST', 'PUT', 'PATCH', 'DELETE'], url: `${prefix}*`, handler: async (_request, reply) => reply.code(404).send() })
+  app.get('/', { config: { undocumented } }, async (_request, reply) => reply.redirect(prefix, 302))
+  app.get(`${prefix}*`, { config: { undocumented } }, async (request, reply) => await serve(request, reply, folder))
+  app.route({
+    method: ['POST', 'PUT', 'PATCH', 'DELETE'],
+    url: `${prefix}*`,
+    config: { undocumented },
+    handler: async (_request, reply) => reply.code(404).send(),
+  })
 }
 
 async function serve(request: FastifyRequest, reply: FastifyReply, folder: string | undefined): Promise<FastifyReply> {

@@ -8,12 +8,15 @@
  */
 import type { Socket } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+import { z } from 'zod'
 import { SharedStateAccess } from '../entities/shared-state-access.js'
 import { createThroughProtocol, StreamAccess } from '../entities/stream-access.js'
 import { agentUiRoutes, isAgentUi } from './agent-ui.js'
 import { acceptAnyContentType } from './body.js'
 import { corsHeaders } from './cors.js'
+import type { RouteDocumentation } from './documentation.js'
 import { renderError } from './errors.js'
+import { openApi, openApiPath } from './openapi.js'
 import type { Parts } from './parts.js'
 import { resolvePrincipal } from './principals.js'
 import { jsonRoutes } from './routes.js'
@@ -21,6 +24,16 @@ import { type StreamRouteParts, streamRoutes } from './streams/routes.js'
 import { routedUrl } from './urls.js'
 
 const healthPath = '/_electric/health'
+const healthDocumentation: RouteDocumentation = {
+  operation: 'readHealth',
+  tag: 'server',
+  summary: 'Whether the server takes requests',
+  answers: {
+    200: { description: 'It does.', schema: z.object({ status: z.literal('ok') }) },
+    503: { description: 'It is shutting down.', schema: z.object({ status: z.literal('stopping') }) },
+  },
+  isPublic: true,
+}
 /** Node refuses longer request lines by itself; no parameter is refused for its length before its own check. */
 const maxParamLength = 65_536
 /** A client that never finishes its request is cut off. */
@@ -41,13 +54,14 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
   app.decorateRequest('principal')
   app.setErrorHandler(renderError)
   app.setNotFoundHandler(nothingHere)
+  openApi(app)
   everyRequest(app, parts)
   health(app, parts)
   agentUiRoutes(app, parts.agentUiFolder)
   app.register((scope, _options, done) => {
     ignoreContentType(scope)
     jsonRoutes(scope, parts)
-    for (const unknown of ['/_electric', '/_electric/*']) scope.all(unknown, nothingHere) // H4
+    for (const unknown of ['/_electric', '/_electric/*']) scope.all(unknown, { config: { undocumented: 'answers 404' } }, nothingHere) // H4
     done()
   })
   app.register((scope, _options, done) => {
@@ -84,11 +98,11 @@ function streamAccess({ database, directory }: Parts): StreamRouteParts['access'
 
 function needsNoPrincipal(url: string): boolean {
   const path = url.split('?', 1)[0] ?? url
-  return path === healthPath || path === `${healthPath}/` || isAgentUi(path)
+  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isAgentUi(path)
 }
 
 function health(app: FastifyInstance, parts: Parts): void {
-  app.get(healthPath, async (_request, reply) =>
+  app.get(healthPath, { config: { documentation: healthDocumentation } }, async (_request, reply) =>
     parts.isStopping() ? reply.code(503).send({ status: 'stopping' }) : reply.send({ status: 'ok' }),
   )
 }

@@ -24,18 +24,22 @@ const maxBytesForAllViolations = 256 * 1024
 const failingFast = new Ajv({ strict: false, validateFormats: false })
 const collecting = new Ajv({ strict: false, validateFormats: false, allErrors: true })
 
+/** Reads a body; `schema` is what it is checked against, for the OpenAPI document. */
+export type Body<Schema extends z.ZodType> = ((request: FastifyRequest) => z.output<Schema>) & { readonly schema: Schema }
+
 export interface BodyOptions {
   /** The body goes into database rows, which cannot hold U+0000 nor lone surrogates: such a body is refused. */
   readonly intoRows?: boolean
 }
 
 /** Reads the request's body as `schema` describes it; refuses with 400. Members that an open schema does not name stay. */
-export function body<Schema extends z.ZodType>(schema: Schema, options: BodyOptions = {}): (request: FastifyRequest) => z.output<Schema> {
+export function body<Schema extends z.ZodType>(schema: Schema, options: BodyOptions = {}): Body<Schema> {
   const checked = checkedAs(schema)
-  return (request) => {
+  const read = (request: FastifyRequest): z.output<Schema> => {
     const bytes = request.body instanceof Buffer ? request.body : Buffer.alloc(0)
     return checked(parseJson(bytes, request.server.limits.maxJsonDepth, options.intoRows ?? false), bytes.length)
   }
+  return Object.assign(read, { schema })
 }
 
 /** Takes a JSON document that came another way for the body that `schema` describes; refuses with 400. */

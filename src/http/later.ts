@@ -42,6 +42,7 @@ export function laterFeatures(app: FastifyInstance): void {
     app.route({
       method: [...methods],
       url,
+      config: { undocumented: `comes later: ${feature}` },
       handler: async () => {
         throw errors.NOT_IMPLEMENTED(feature)
       },

@@ -1,6 +1,6 @@
 /** The recorded histories (`npm run histories`). */
 import { readdir, readFile } from 'node:fs/promises'
-import { historyFromJSON, type History } from '@temporalio/common/lib/proto-utils.js'
+import { type History, historyFromJSON } from '@temporalio/common/lib/proto-utils.js'
 
 export const historiesFolder = new URL('../histories/', import.meta.url)
 

@@ -5,8 +5,8 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { Client, Connection, type WorkflowHandle } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
-import type { HouseOptions } from '../support/house.js'
 import { eventually } from '../support/eventually.js'
+import type { HouseOptions } from '../support/house.js'
 import { Wire } from '../support/wire.js'
 import { historiesFolder } from './histories.js'
 

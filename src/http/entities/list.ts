@@ -5,6 +5,8 @@ import { errors } from '../../domain/errors.js'
 import { isBypass, type Principal } from '../../domain/principals.js'
 import { publicEntity } from '../../entities/public.js'
 import { type EntityFilter, type EntityHead, type EntityPosition, listEntities, type Visibility } from '../../registry/entities.js'
+import { entities } from '../answers.js'
+import type { RouteDocumentation } from '../documentation.js'
 import type { Parts } from '../parts.js'
 import { queryValue } from '../urls.js'
 
@@ -12,13 +14,35 @@ const maxPage = 1_000
 const cursorHeader = 'electric-next-cursor'
 const position = z.object({ created_at: z.int(), url: z.string() })
 
+const documentation: RouteDocumentation = {
+  operation: 'listEntities',
+  tag: 'entities',
+  summary: 'The entities that the caller may see, newest first',
+  query: {
+    type: 'Exactly this type',
+    status: 'Exactly this status',
+    parent: 'URL of the parent',
+    created_by: 'URL of the principal',
+    limit: `Rows of a page, 1 to ${maxPage}`,
+    cursor: 'The last page’s next cursor',
+  },
+  answers: {
+    200: {
+      description: 'A page, or all of them.',
+      schema: entities,
+      headers: { [cursorHeader]: 'Opaque; present where there may be more.' },
+    },
+  },
+  errors: ['INVALID_REQUEST'],
+}
+
 export function listRoute(app: FastifyInstance, { database, limits }: Parts): void {
-  app.get('/_electric/entities', async (request, reply) => {
+  app.get('/_electric/entities', { config: { documentation } }, async (request, reply) => {
     const filter = filterOf(request, limits.maxListedEntities)
-    const entities = matchesNothing(filter) ? [] : await listEntities(database, filter, visibility(request.principal))
-    const last = entities.length === filter.limit ? entities.at(-1) : undefined
+    const found = matchesNothing(filter) ? [] : await listEntities(database, filter, visibility(request.principal))
+    const last = found.length === filter.limit ? found.at(-1) : undefined
     if (last !== undefined) reply.header(cursorHeader, cursorOf(last))
-    return reply.send(entities.map(publicEntity))
+    return reply.send(found.map(publicEntity))
   })
 }
 

@@ -8,7 +8,9 @@ import type { SpawnItem } from '../../domain/operations.js'
 import type { Principal } from '../../domain/principals.js'
 import type { SandboxRequest } from '../../domain/sandbox.js'
 import { publicEntity } from '../../entities/public.js'
+import { spawnedEntity } from '../answers.js'
 import { body } from '../body.js'
+import { operationErrors, type RouteDocumentation } from '../documentation.js'
 import type { Parts } from '../parts.js'
 import { anObject, dispatchPolicy, oneOf } from '../schemas.js'
 import type { AtEntity } from './addressed.js'
@@ -40,8 +42,34 @@ type SpawnBody = ReturnType<typeof spawnBody>
 /** Members whose feature comes later: accepted by no one, so that nothing is accepted and then ignored. */
 const later = { grants: 'permission grants', wake: 'wakes' } as const
 
+const documentation: RouteDocumentation = {
+  operation: 'spawnEntity',
+  tag: 'entities',
+  summary: 'Spawns an entity, with its stream and first message',
+  body: spawnBody,
+  answers: { 201: { description: 'It exists, complete.', schema: spawnedEntity } },
+  errors: [
+    ...operationErrors,
+    'UNKNOWN_ENTITY_TYPE',
+    'INVALID_ENTITY_URL',
+    'NOT_IMPLEMENTED',
+    'NOT_ALLOWED',
+    'PARENT_NOT_FOUND',
+    'NOT_RUNNING',
+    'RUNNER_NOT_FOUND',
+    'SCHEMA_VALIDATION_FAILED',
+    'DUPLICATE_URL',
+    'SANDBOX_NEEDS_PROFILE',
+    'SANDBOX_NOT_ADVERTISED',
+    'SANDBOX_NOT_OFFERED',
+    'SANDBOX_NEEDS_RUNNER',
+    'UNKNOWN_MESSAGE_TYPE',
+    'TAG_LIMIT',
+  ],
+}
+
 export function spawnRoute(app: FastifyInstance, { spawning, rules }: Parts): void {
-  app.put<AtEntity>('/_electric/entities/:type/:instanceId', async (request, reply) => {
+  app.put<AtEntity>('/_electric/entities/:type/:instanceId', { config: { documentation } }, async (request, reply) => {
     const url = `/${request.params.type}/${request.params.instanceId}` as EntityUrl
     await rules.checkSpawnAddress(url) // 400, 404
     const sent = spawnBody(request) // 400

@@ -49,7 +49,7 @@ export async function buildEngine(config: Configuration, log: Logger): Promise<E
   const directory = new Directory(database, config.limits)
   const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
   const rendezvous = new Rendezvous()
-  const parts: Parts = { database, appends, rules, deliver: (id, verdicts) => rendezvous.deliver(id, verdicts) }
+  const parts: Parts = { database, appends, streams, rules, deliver: (id, verdicts) => rendezvous.deliver(id, verdicts) }
   return {
     database,
     streams,

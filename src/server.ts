@@ -15,6 +15,7 @@ import type { Pipeline } from './dispatch/pipeline.js'
 import type { StreamPath } from './domain/ids.js'
 import type { SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
+import { Attachments } from './entities/attachments.js'
 import { CollectionWriting } from './entities/collection-writing.js'
 import { Discovery } from './entities/discovery.js'
 import { InboxEditing } from './entities/inbox-editing.js'
@@ -131,6 +132,7 @@ function buildUseCases(config: Configuration, engine: Engine, service: WorkflowS
     spawning,
     inboxEditing: new InboxEditing(engine.pipeline),
     collections: new CollectionWriting(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
+    attachments: new Attachments({ ...engine, limits: config.limits }),
     tagging: new Tagging(engine.pipeline, config.limits),
     sending: new Sending(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),

@@ -35,6 +35,7 @@ export interface Rules {
 export interface Parts {
   readonly database: Database
   readonly appends: Appends
+  readonly streams: Pick<StreamStore, 'delete'>
   readonly rules: Rules
   /** Hands an operation's verdicts to the request that waits for them in this process, if one does. */
   deliver(id: OperationId, verdicts: readonly Verdict[]): void

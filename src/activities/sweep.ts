@@ -1,4 +1,6 @@
 /** The safety net: what processes left behind when they died, and what nobody needs any more (design §3). */
+import { randomUUID } from 'node:crypto'
+import { endClaim, takeLapsedClaims } from '../registry/attachments.js'
 import { forgetOperations } from '../registry/operations.js'
 import { abandonedReservations, dropReservations } from '../registry/spawning.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
@@ -9,11 +11,14 @@ const keepOutcomesS = 7 * 24 * 3_600
 /** A reservation this old belongs to a workflow that was ended by force: a living one would have finished or undone it. */
 const abandonedAfterMs = 10 * 60_000
 const perSweep = 500
+/** How long a sweep may take to remove what it took over. */
+const claimMs = 60_000
 
 export interface SweepReport {
   readonly landedIntents: number
   readonly droppedReservations: number
   readonly forgottenOperations: number
+  readonly removedAttachments: number
 }
 
 export interface SweepActivities {
@@ -29,6 +34,16 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
       await dropReservations(parts.database, operationId)
     }
     const forgottenOperations = await forgetOperations(parts.database, keepOutcomesS, perSweep)
-    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations }
+    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations, removedAttachments: await removeAttachments(parts) }
   },
 })
+
+/** Streams of attachments that were never shown, or whose removal was not finished; each while the claim on it holds. */
+async function removeAttachments({ database, streams }: Parts): Promise<number> {
+  const lapsed = await database.transaction((tx) => takeLapsedClaims(tx, `sweep-${randomUUID()}`, claimMs, perSweep))
+  for (const claim of lapsed) {
+    await streams.delete(claim.path)
+    await endClaim(database, claim)
+  }
+  return lapsed.length
+}

@@ -213,6 +213,36 @@ export const errorEntries = {
     message: () => 'No inbox fields to update',
     next: 'Send `payload`, `position`, `mode` or `status`.',
   },
+  ATTACHMENT_TOO_LARGE: {
+    code: 'INVALID_REQUEST',
+    status: 413,
+    message: (bytes: number) => `Attachment exceeds maximum size of ${bytes} bytes`,
+    next: 'Send a smaller file.',
+  },
+  ATTACHMENT_EXISTS: {
+    code: 'INVALID_REQUEST',
+    status: 409,
+    message: (id: string) => `Attachment already exists at id "${id}"`,
+    next: 'Choose another id, or delete the attachment first.',
+  },
+  ATTACHMENT_NOT_FOUND: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'Attachment not found',
+    next: 'Look for its id in the manifest rows of the entity.',
+  },
+  ATTACHMENT_NOT_COMPLETE: {
+    code: 'INVALID_REQUEST',
+    status: 409,
+    message: () => 'Attachment is not complete',
+    next: 'Wait until its manifest row says `complete`.',
+  },
+  ATTACHMENT_MISPLACED: {
+    code: 'INVALID_REQUEST',
+    status: 409,
+    message: () => 'Attachment stream path does not match its entity and id',
+    next: 'Delete the manifest row, and upload the attachment again.',
+  },
   COLLECTION_NOT_WRITABLE: {
     code: 'UNAUTHORIZED',
     status: 403,

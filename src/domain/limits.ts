@@ -98,6 +98,30 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS',
     what: 'With a foreign stream server: how long an append belongs to the process that wrote it down; longer than it may take. Then to `sweep`.',
   },
+  maxAttachmentBytes: {
+    default: 26_214_400,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_ATTACHMENT_BYTES',
+    what: 'One attachment, inclusive; beyond it 413.',
+  },
+  attachmentChunkBytes: {
+    default: 1_048_576,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_ATTACHMENT_CHUNK_BYTES',
+    what: 'Bytes of an attachment held in memory at once, and in one entry of its stream.',
+  },
+  maxSpooledUploads: {
+    default: 64,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_SPOOLED_UPLOADS',
+    what: 'Uploads under way at once, each in a temporary file; beyond it 503.',
+  },
+  attachmentClaimMs: {
+    default: 60_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_ATTACHMENT_CLAIM_MS',
+    what: 'How long a process may take to store one chunk of an attachment, or to remove one; then `sweep` removes what is there.',
+  },
   operationDeadlineMs: {
     default: 30_000,
     unit: 'ms',

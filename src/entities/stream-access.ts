@@ -7,6 +7,7 @@
 import { errors } from '../domain/errors.js'
 import { entityOfMainStream, type StreamPath } from '../domain/ids.js'
 import type { CreateRequest, CreateVerdict, StreamStore } from '../streams/store.js'
+import type { Attachments } from './attachments.js'
 import { authorize, type JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
 import type { SharedStateAccess } from './shared-state-access.js'
@@ -22,13 +23,17 @@ export interface StreamAccessRequest {
   readonly owner?: string
 }
 
+export type ShownAttachments = Pick<Attachments, 'isShown'>
+
 export class StreamAccess {
   readonly #directory: Directory
   readonly #sharedState: SharedStateAccess
+  readonly #attachments: ShownAttachments
 
-  constructor(directory: Directory, sharedState: SharedStateAccess) {
+  constructor(directory: Directory, sharedState: SharedStateAccess, attachments: ShownAttachments) {
     this.#directory = directory
     this.#sharedState = sharedState
+    this.#attachments = attachments
   }
 
   /** Passes, or throws the refusal. Every stream request asks here before its body is read. */
@@ -77,6 +82,7 @@ export class StreamAccess {
     if (entity === null) refuseDisguise(path)
     if (entity === null) throw errors.ENTITY_GONE()
     await authorize(principal, 'read', entity)
+    if (!(await this.#attachments.isShown(entity.url, path))) throw errors.ATTACHMENT_NOT_FOUND() // being stored, or removed
   }
 }
 

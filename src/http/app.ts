@@ -12,6 +12,7 @@ import { z } from 'zod'
 import { SharedStateAccess } from '../entities/shared-state-access.js'
 import { createThroughProtocol, StreamAccess } from '../entities/stream-access.js'
 import { agentUiRoutes, isAgentUi } from './agent-ui.js'
+import { attachmentRoutes } from './attachments/routes.js'
 import { acceptAnyContentType } from './body.js'
 import { corsHeaders } from './cors.js'
 import type { RouteDocumentation } from './documentation.js'
@@ -65,6 +66,10 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
     done()
   })
   app.register((scope, _options, done) => {
+    attachmentRoutes(scope, parts)
+    done()
+  })
+  app.register((scope, _options, done) => {
     streamRoutes(scope, { ...parts, access: streamAccess(parts), create: createThroughProtocol(parts.streams) })
     done()
   })
@@ -81,8 +86,8 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
   })
 }
 
-function streamAccess({ database, directory }: Parts): StreamRouteParts['access'] {
-  const access = new StreamAccess(directory, new SharedStateAccess(database, directory))
+function streamAccess({ database, directory, attachments }: Parts): StreamRouteParts['access'] {
+  const access = new StreamAccess(directory, new SharedStateAccess(database, directory), attachments)
   return async ({ principal, method, headers }, path) => {
     const forkedFrom = headers['stream-forked-from']
     const owner = headers['electric-owner-entity']

@@ -1,4 +1,5 @@
 /** How failures leave the house: the envelope of spec/02 §1.3, never an inner text. */
+import { Readable } from 'node:stream'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { AgentsError, errors, type Refusal } from '../domain/errors.js'
 import { isConnectionFailure } from '../registry/database.js'
@@ -49,7 +50,7 @@ async function restDiscarded({ raw }: FastifyRequest): Promise<void> {
 
 export async function renderError(failure: FastifyError, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const refusal = refusalOf(failure, request)
-  if (refusal.status === 413) await restDiscarded(request)
+  if (refusal.status === 413 || request.body instanceof Readable) await restDiscarded(request)
   if (refusal.retryAfterS !== undefined) reply.header('retry-after', String(refusal.retryAfterS))
   return reply.code(refusal.status).type(jsonType).send(errorBody(refusal))
 }

@@ -14,8 +14,6 @@ const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
 export const laterRoutes: readonly LaterRoute[] = [
   { methods: ['POST'], url: `${entity}/fork`, feature: 'fork' },
-  { methods: ['POST'], url: `${entity}/attachments`, feature: 'attachments' },
-  { methods: ['GET', 'DELETE'], url: `${entity}/attachments/:attachmentId`, feature: 'attachments' },
   { methods: ['GET', 'POST'], url: `${entity}/grants`, feature: 'permission grants' },
   { methods: ['DELETE'], url: `${entity}/grants/:grantId`, feature: 'permission grants' },
   { methods: ['PUT', 'DELETE'], url: `${entity}/schedules/:scheduleId`, feature: 'schedules' },

@@ -2,6 +2,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Limits } from '../domain/limits.js'
 import type { Principal } from '../domain/principals.js'
+import type { Attachments } from '../entities/attachments.js'
 import type { CollectionWriting } from '../entities/collection-writing.js'
 import type { Directory } from '../entities/directory.js'
 import type { InboxEditing } from '../entities/inbox-editing.js'
@@ -34,6 +35,7 @@ export interface Parts {
   readonly inboxEditing: InboxEditing
   readonly collections: CollectionWriting
   readonly tagging: Tagging
+  readonly attachments: Attachments
   readonly signalling: Signalling
   readonly streams: StreamStore
   /** The pipeline: an append through the stream protocol, with its consequences. */

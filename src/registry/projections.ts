@@ -31,6 +31,14 @@ export async function projectionOf(queryable: Queryable, url: EntityUrl): Promis
   return rows as unknown as ProjectionRow[] // columns as declared in 0001-registry.sql
 }
 
+/** The projected manifest row of one key, as JSON text; null where there is none. */
+export async function manifestRow(queryable: Queryable, url: EntityUrl, key: string): Promise<string | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT value FROM projections
+     WHERE tenant_id = ${queryable.tenant} AND entity_url = ${url} AND type = 'manifest' AND key = ${key}`)
+  return (rows[0]?.value as string | undefined) ?? null
+}
+
 /** How far the consequences of these foreign streams have been drawn; absent means not at all. */
 export async function progressOf(queryable: Queryable, paths: readonly StreamPath[]): Promise<ReadonlyMap<string, Offset>> {
   const { rows } = await queryable.query(sql`

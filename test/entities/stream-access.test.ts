@@ -12,7 +12,9 @@ let access: StreamAccess
 beforeAll(async () => {
   fresh = await freshDatabase()
   const directory = new Directory(fresh.database, defaultLimits)
-  access = new StreamAccess(directory, new SharedStateAccess(fresh.database, directory))
+  access = new StreamAccess(directory, new SharedStateAccess(fresh.database, directory), {
+    isShown: async (_url, path) => !path.endsWith('/unfinished'),
+  })
   await givenEntity(fresh.database, '/chat/a')
   await givenEntity(fresh.database, '/chat/a%20b')
   await givenEntity(fresh.database, '/principal/user%3Asam')
@@ -70,6 +72,7 @@ describe('an attachment stream', () => {
   it('is read with read on its entity', async () => {
     expect(await answer('GET', '/chat/a/attachments/x')).toBe('passes')
     expect(await answer('GET', '/chat/a/attachments/x', 'user:kim')).toBe('401 UNAUTHORIZED Principal is not allowed to read /chat/a')
+    expect(await answer('GET', '/chat/a/attachments/unfinished')).toBe('404 NOT_FOUND Attachment not found')
     expect(await answer('HEAD', '/chat/none/attachments/x')).toBe('404 NOT_FOUND Entity not found')
   })
 

@@ -1,0 +1,244 @@
+/**
+ * Attachments (spec/03 §10): bytes in a stream of their own, and a manifest row that says that they exist.
+ *
+ * T1  Only a manifest row makes an attachment: without one its stream is shown to nobody, however many bytes it has.
+ * T2  A path belongs to one step at a time (its claim): storing, or removing. The claim ends in the transaction that writes the manifest row.
+ * T3  Whoever lost the claim changes nothing any more; a claim past its deadline belongs to `sweep`, which removes the stream.
+ * T4  At most `attachmentChunkBytes` of an attachment are in memory at once, on the way in and out.
+ *
+ * A crash before the manifest row leaves a claim, and maybe a stream that nobody sees; `sweep` removes both, and the id is free again.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Pipeline } from '../dispatch/pipeline.js'
+import {
+  type Attachment,
+  type AttachmentDescription,
+  attachmentAdded,
+  attachmentIdIn,
+  attachmentIn,
+  attachmentKey,
+  attachmentRemoved,
+  attachmentStream,
+  checkAttachmentId,
+  checkSubjectKey,
+  type FoundAttachment,
+  storedContentType,
+} from '../domain/attachments.js'
+import { acceptsWrites, type Entity } from '../domain/entity.js'
+import { errors } from '../domain/errors.js'
+import { entryOf, iso, type StateEvent } from '../domain/events.js'
+import { type EntityUrl, mainStream, type StreamPath } from '../domain/ids.js'
+import type { Limits } from '../domain/limits.js'
+import type { Principal } from '../domain/principals.js'
+import { type AttachmentClaim, claimAttachment, endClaim, prolongClaim } from '../registry/attachments.js'
+import type { Database, Transaction } from '../registry/database.js'
+import { manifestRow } from '../registry/projections.js'
+import { lockEntities } from '../registry/statuses.js'
+import type { AppendVerdict, StreamStore } from '../streams/store.js'
+import type { Directory } from './directory.js'
+
+/** Bytes that wait somewhere to be stored. */
+export interface AttachmentBytes {
+  readonly byteLength: number
+  /** Hexadecimal. */
+  readonly sha256: string
+  chunks(bytes: number): AsyncIterable<Buffer>
+}
+
+export interface AttachmentsParts {
+  readonly database: Database
+  readonly directory: Directory
+  readonly streams: StreamStore
+  readonly pipeline: Pipeline
+  readonly limits: Limits
+}
+
+export interface OpenedAttachment extends FoundAttachment {
+  readonly bytes: AsyncIterable<Buffer>
+}
+
+type Addressed = Pick<Entity, 'url' | 'type' | 'status'>
+
+export class Attachments {
+  readonly #parts: AttachmentsParts
+
+  constructor(parts: AttachmentsParts) {
+    this.#parts = parts
+  }
+
+  /** Row 2 of spec/03 §10.1, before any of the body is read. */
+  refuseUpload(entity: Addressed): void {
+    if (entity.type === 'principal') throw errors.PRINCIPAL_REFUSES('given attachments')
+  }
+
+  /** Rows 9–13; the upload has been read as far as its limit. */
+  async add(
+    { url }: Addressed,
+    { id = randomUUID(), ...described }: AttachmentDescription,
+    file: AttachmentBytes,
+    principal: Principal,
+  ): Promise<{ readonly txid: string; readonly attachment: Attachment }> {
+    const { directory, limits } = this.#parts
+    refuseUnlessLive(await directory.entity(url)) // anew: uploads take their time
+    checkAttachmentId(id)
+    checkSubjectKey(described.subject.key)
+    if (file.byteLength > limits.maxAttachmentBytes) throw errors.ATTACHMENT_TOO_LARGE(limits.maxAttachmentBytes)
+    const path = attachmentStream(url, id)
+    const claim = await this.#claimed(url, id, path)
+    const { subject, role, mimeType, filename, meta } = described
+    const attachment: Attachment = {
+      key: attachmentKey(id),
+      kind: 'attachment',
+      id,
+      streamPath: path,
+      status: 'complete',
+      subject,
+      role,
+      mimeType,
+      ...(filename === undefined ? {} : { filename }),
+      byteLength: file.byteLength,
+      sha256: file.sha256,
+      createdAt: iso(Date.now()),
+      createdBy: principal.url,
+      ...(meta === undefined ? {} : { meta }),
+    }
+    try {
+      await this.#store(claim, id, storedContentType(mimeType), file)
+      const txid = randomUUID()
+      await this.#show(url, claim, attachmentAdded(attachment, txid))
+      return { txid, attachment }
+    } catch (failure) {
+      await this.#giveUp(claim).catch(() => undefined) // T3: `sweep` does it
+      throw failure
+    }
+  }
+
+  /** spec/03 §10.2. `signal` ends the reading. */
+  async open({ url }: Addressed, id: string, signal: AbortSignal): Promise<OpenedAttachment> {
+    checkAttachmentId(id)
+    const path = attachmentStream(url, id)
+    const found = attachmentIn(await manifestRow(this.#parts.database, url, attachmentKey(id)))
+    if (!found.isComplete) throw errors.ATTACHMENT_NOT_COMPLETE()
+    if (found.streamPath !== path) throw errors.ATTACHMENT_MISPLACED()
+    const pages = bytesOf(this.#parts.streams, path, signal)
+    const first = await pages.next() // what cannot be read is refused before anything is answered
+    return { ...found, bytes: joined(first, pages) }
+  }
+
+  /** spec/03 §10.3. */
+  async remove({ url, type, status }: Addressed, id: string): Promise<{ readonly txid: string }> {
+    if (type === 'principal') throw errors.PRINCIPAL_REFUSES('stripped of attachments')
+    if (!acceptsWrites(status)) throw errors.NOT_RUNNING()
+    checkAttachmentId(id)
+    const path = attachmentStream(url, id)
+    const claim = { path, claimed_by: randomUUID() }
+    const txid = randomUUID()
+    await this.#parts.pipeline.together(async (tx) => {
+      await lockLive(tx, url)
+      const found = attachmentIn(await manifestRow(tx, url, attachmentKey(id)))
+      if (found.streamPath !== path) throw errors.ATTACHMENT_MISPLACED()
+      // Claimed: another removal is under way, whose manifest row is still on its way to a foreign stream server.
+      if (!(await claimAttachment(tx, claim, this.#parts.limits.attachmentClaimMs))) throw errors.ATTACHMENT_NOT_FOUND()
+      return { result: undefined, appends: [manifestAppend(url, attachmentRemoved(id, Date.now(), txid))] }
+    })
+    await this.#giveUp(claim).catch(() => undefined) // T3: `sweep` does it
+    return { txid }
+  }
+
+  /** T1, for those who come through the stream protocol. */
+  async isShown(url: EntityUrl, path: string): Promise<boolean> {
+    const id = attachmentIdIn(url, path)
+    if (id === null || id.includes('\0')) return false
+    const row = await manifestRow(this.#parts.database, url, attachmentKey(id))
+    try {
+      const { isComplete, streamPath } = attachmentIn(row)
+      return isComplete && streamPath === path
+    } catch {
+      return false
+    }
+  }
+
+  /** Row 13, as far as rows can tell; the stream server has the last word. */
+  async #claimed(url: EntityUrl, id: string, path: StreamPath): Promise<AttachmentClaim> {
+    const { database, limits } = this.#parts
+    const claim = { path, claimed_by: randomUUID() }
+    if (!(await claimAttachment(database, claim, limits.attachmentClaimMs))) throw errors.ATTACHMENT_EXISTS(id)
+    if ((await manifestRow(database, url, attachmentKey(id))) === null) return claim
+    await endClaim(database, claim)
+    throw errors.ATTACHMENT_EXISTS(id)
+  }
+
+  async #store(claim: AttachmentClaim, id: string, contentType: string, file: AttachmentBytes): Promise<void> {
+    const { database, streams, limits } = this.#parts
+    const { path, claimed_by } = claim
+    const created = await streams.create(path, { contentType, operation: claimed_by })
+    if (created.outcome !== 'created') {
+      await endClaim(database, claim) // before `giveUp` could remove what is not ours
+      throw errors.ATTACHMENT_EXISTS(id)
+    }
+    let seq = 0
+    for await (const body of file.chunks(limits.attachmentChunkBytes)) {
+      refuseUnlessTaken(await streams.append(path, { contentType, body, producer: { id: claimed_by, epoch: 0, seq } }))
+      seq += 1
+      if (!(await prolongClaim(database, claim, limits.attachmentClaimMs))) throw errors.OPERATION_UNFINISHED().retryAfter(1) // T3
+    }
+    refuseUnlessTaken(await streams.append(path, { contentType, body: Buffer.alloc(0), close: true }))
+  }
+
+  /** T2. */
+  async #show(url: EntityUrl, claim: AttachmentClaim, event: StateEvent): Promise<void> {
+    await this.#parts.pipeline.together(async (tx) => {
+      await lockLive(tx, url)
+      if (!(await endClaim(tx, claim))) throw errors.OPERATION_UNFINISHED().retryAfter(1)
+      return { result: undefined, appends: [manifestAppend(url, event)] }
+    })
+  }
+
+  /** Removes the stream while the claim on it holds: a claim that has ended means that the attachment is shown, or somebody else's. */
+  async #giveUp(claim: AttachmentClaim): Promise<void> {
+    const { database, streams, limits } = this.#parts
+    if (!(await prolongClaim(database, claim, limits.attachmentClaimMs))) return
+    await streams.delete(claim.path)
+    await endClaim(database, claim)
+  }
+}
+
+function refuseUnlessLive(entity: Pick<Entity, 'status'> | null | undefined): void {
+  if (entity === null || entity === undefined) throw errors.ENTITY_GONE()
+  if (!acceptsWrites(entity.status)) throw errors.NOT_RUNNING()
+}
+
+/** Row 9 again, where nobody can change it before the manifest row is there. */
+async function lockLive(tx: Transaction, url: EntityUrl): Promise<void> {
+  refuseUnlessLive((await lockEntities(tx, [url])).get(url))
+}
+
+const manifestAppend = (url: EntityUrl, event: StateEvent) => ({
+  path: mainStream(url),
+  contentType: 'application/json',
+  body: entryOf([event]),
+})
+
+/** Nobody else writes to a claimed path: a refusal is trouble with the stream server, or the loss of the claim. */
+function refuseUnlessTaken(verdict: AppendVerdict): void {
+  if (verdict.outcome === 'refused') throw errors.OPERATION_UNFINISHED().retryAfter(1)
+}
+
+/** The bytes of a stream, page by page (T4). Throws where the stream is not there. */
+async function* bytesOf(streams: StreamStore, path: StreamPath, signal: AbortSignal): AsyncGenerator<Buffer, void> {
+  for (let offset = '-1'; ; ) {
+    const { status, headers, body } = await streams.serveRead({ path, query: { offset }, offsetsGiven: 1, signal })
+    if (status !== 200) throw status === 404 || status === 410 ? errors.ATTACHMENT_NOT_FOUND() : errors.STREAM_SERVICE_UNAVAILABLE()
+    if (body instanceof Buffer) yield body
+    else if (body !== null) yield* body as AsyncIterable<Buffer>
+    const next = headers['stream-next-offset']
+    if (headers['stream-up-to-date'] === 'true' || headers['stream-closed'] === 'true' || next === undefined) return
+    offset = next
+  }
+}
+
+async function* joined(first: IteratorResult<Buffer, void>, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  if (first.done === true) return
+  yield first.value
+  yield* rest
+}

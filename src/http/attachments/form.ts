@@ -1,0 +1,118 @@
+/**
+ * The multipart form of an upload (spec/03 §10.1, rows 4 and 5).
+ *
+ * M1  The file goes to a spool as it comes; of the fields at most `maxFields` × `maxFieldBytes` are held.
+ * M2  At most the limit of an attachment, one byte and the form's own share are read: what comes after is refused, not stored.
+ * M3  However the reading ends, the spool is closed by whoever got the form, or closed already where nobody did.
+ */
+import type { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { Busboy, type BusboyFileStream } from '@fastify/busboy'
+import type { AttachmentFields } from '../../domain/attachments.js'
+import { errors } from '../../domain/errors.js'
+import { Spool } from './spool.js'
+
+const maxFields = 32
+const maxFieldBytes = 256 * 1024
+/** Headers, boundaries and fields. */
+const maxFormBytes = 1024 * 1024
+
+const fieldNames = ['id', 'subject', 'subjectType', 'subjectKey', 'role', 'filename', 'mimeType', 'meta'] as const
+
+export interface UploadForm {
+  readonly fields: AttachmentFields
+  readonly file: { readonly name?: string; readonly mimeType?: string }
+  readonly spool: Spool
+}
+
+interface SentFile {
+  readonly name?: string
+  readonly mimeType?: string
+  readonly spool: Spool
+}
+
+export async function readForm(body: Readable, contentType: string, maxBytes: number): Promise<UploadForm> {
+  const fields = new Map<string, string>()
+  const files: Promise<SentFile>[] = []
+  const streams: BusboyFileStream[] = []
+  const parser = parserOf(contentType, maxBytes)
+  parser.on('field', (name, value, isNameCut, isValueCut) => {
+    if (isNameCut || isValueCut) parser.destroy(new Error('a field is too long'))
+    else if (value.trim() !== '') fields.set(name, value.trim())
+  })
+  parser.on('file', (name, stream, filename, _encoding, mimeType) => {
+    stream.on('error', () => undefined) // a broken form is told by the parser
+    streams.push(stream)
+    if (name !== 'file' || files.length > 0) {
+      stream.resume()
+      return
+    }
+    const file = spooled(stream, filename, mimeType)
+    file.catch(() => undefined) // awaited when the form has ended
+    files.push(file)
+  })
+  for (const limit of ['partsLimit', 'filesLimit', 'fieldsLimit'] as const)
+    parser.on(limit, () => parser.destroy(new Error('the form has too many parts')))
+  try {
+    // Whoever is refused in the middle still gets the answer: the request is not destroyed with the parser.
+    await pipeline(bounded(body.iterator({ destroyOnReturn: false }), maxBytes + maxFormBytes), parser)
+    const file = await files[0]
+    if (file === undefined) throw errors.INVALID_REQUEST('Missing file field')
+    const { spool, ...described } = file
+    return { fields: known(fields), file: described, spool }
+  } catch (failure) {
+    for (const stream of streams) stream.destroy(new Error('the form is broken')) // M3: the parser leaves them open
+    for (const file of files)
+      await file.then(
+        ({ spool }) => spool.close(),
+        () => undefined,
+      )
+    if (failure instanceof TooLong) throw errors.ATTACHMENT_TOO_LARGE(maxBytes)
+    throw failure instanceof Error && 'refusal' in failure ? failure : errors.INVALID_REQUEST('Invalid multipart form data')
+  }
+}
+
+class TooLong extends Error {}
+
+function parserOf(contentType: string, maxBytes: number): InstanceType<typeof Busboy> {
+  try {
+    return new Busboy({
+      headers: { 'content-type': contentType },
+      limits: {
+        fields: maxFields,
+        fieldSize: maxFieldBytes,
+        fieldNameSize: 256,
+        parts: maxFields + 8,
+        headerPairs: 64,
+        fileSize: maxBytes + 1,
+      },
+    })
+  } catch {
+    throw errors.INVALID_REQUEST('Invalid multipart form data') // no boundary
+  }
+}
+
+/** M2. */
+async function* bounded(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Buffer> {
+  let bytes = 0
+  for await (const chunk of chunks) {
+    bytes += chunk.length
+    if (bytes > maxBytes) throw new TooLong()
+    yield chunk
+  }
+}
+
+/** What lies beyond the limit is cut off by the parser; one byte more than allowed tells that there was more. */
+async function spooled(stream: BusboyFileStream, name: string | undefined, mimeType: string | undefined): Promise<SentFile> {
+  const spool = await Spool.open()
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) await spool.write(chunk)
+    return { spool, ...(name ? { name } : {}), ...(mimeType ? { mimeType } : {}) }
+  } catch (failure) {
+    await spool.close()
+    throw failure
+  }
+}
+
+const known = (fields: ReadonlyMap<string, string>): AttachmentFields =>
+  Object.fromEntries(fieldNames.flatMap((name) => (fields.has(name) ? [[name, fields.get(name)]] : [])))

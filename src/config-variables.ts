@@ -84,11 +84,6 @@ export const variables = {
     default: '16',
     what: 'Accepted without effect: spawns are committed in groups.',
   },
-  maxAttachmentBytes: {
-    names: ['ELECTRIC_AGENTS_MAX_ATTACHMENT_BYTES'],
-    default: '26214400',
-    what: 'One attachment. Without effect until attachments are served.',
-  },
   rewriteLoopbackWebhooksTo: {
     names: ['ELECTRIC_AGENTS_REWRITE_LOOPBACK_WEBHOOKS_TO'],
     default: 'unset',

@@ -5,7 +5,7 @@ import { loadClientConnectConfig } from '@temporalio/envconfig'
 import type { NativeConnectionOptions } from '@temporalio/worker'
 import { z } from 'zod'
 import { variables } from './config-variables.js'
-import { type LimitName, type Limits, limitDefinitions } from './domain/limits.js'
+import { type LimitDefinition, type LimitName, type Limits, limitDefinitions } from './domain/limits.js'
 import type { Environment } from './env-file.js'
 
 /** A value that cannot be used, or a missing one; its message is the text of spec/13 §3. */
@@ -61,9 +61,6 @@ const positive = (what: string) =>
   text
     .refine(integerIn(1, Number.MAX_SAFE_INTEGER), { error: ({ input }) => `Invalid ${what} "${input}". Expected a positive integer.` })
     .transform(Number)
-/** Anything that is no positive integer means the default (spec/13 §3). */
-const positiveOr = (otherwise: number) =>
-  text.transform((value) => (integerIn(1, Number.MAX_SAFE_INTEGER)(value) ? Number(value) : otherwise)).default(otherwise)
 const oneOf = <const Names extends readonly [string, ...string[]]>(what: string, names: Names) =>
   z.enum(names, { error: ({ input }) => `Invalid ${what} "${input}". Expected one of: ${names.join(', ')}.` })
 
@@ -95,7 +92,6 @@ const schemas = {
   staleOutstandingWakeAfterMs: positive('stale outstanding wake age').optional(),
   poolMax: positive('Postgres pool size').default(100),
   spawnConcurrency: text.optional(),
-  maxAttachmentBytes: positiveOr(26_214_400),
   rewriteLoopbackWebhooksTo: text
     .refine(isRewriteTarget, { error: ({ input }) => `Invalid loopback rewrite target: "${withoutPassword(String(input))}"` })
     .optional(),
@@ -146,7 +142,6 @@ const withoutEffect = [
   'staleOutstandingWakeAfterMs',
   'spawnConcurrency',
   'webhookSigningKey',
-  'maxAttachmentBytes',
 ] as const
 
 /** The trimmed value of the first variable that is set; blank counts as unset. */
@@ -209,9 +204,10 @@ export function temporalConnection(environment: Environment): Omit<TemporalConfi
 
 function limitsFrom(environment: Environment): Limits {
   const read = (name: LimitName): number => {
-    const { env, default: otherwise } = limitDefinitions[name]
+    const { env, default: otherwise, ...more }: LimitDefinition = limitDefinitions[name]
     const value = valueIn(environment, [env])
     if (value === undefined) return otherwise
+    if (more.lenient === true) return Number(value) >= 1 ? Math.min(Math.floor(Number(value)), Number.MAX_SAFE_INTEGER) : otherwise
     if (!integerIn(1, Number.MAX_SAFE_INTEGER)(value))
       throw new ConfigurationError(`Invalid ${env} "${value}". Expected a positive integer.`)
     return Number(value)

@@ -108,8 +108,9 @@ describe('the configuration', () => {
       ELECTRIC_URL: 'http://electric:3000',
     })
 
-    expect(configuration.maxAttachmentBytes).toBe(26_214_400)
-    expect(configuration.remarks).toEqual([expect.stringContaining('ELECTRIC_URL'), expect.stringContaining('MAX_ATTACHMENT_BYTES')])
+    expect(configuration.limits.maxAttachmentBytes).toBe(26_214_400)
+    expect(loadConfiguration({ ...database, ELECTRIC_AGENTS_MAX_ATTACHMENT_BYTES: '7.9' }).limits.maxAttachmentBytes).toBe(7)
+    expect(configuration.remarks).toEqual([expect.stringContaining('ELECTRIC_URL')])
   })
 
   it('reaches a Temporal service with TLS and an API key', () => {

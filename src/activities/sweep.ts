@@ -1,6 +1,6 @@
 /** The safety net: what processes left behind when they died, and what nobody needs any more (design §3). */
 import { randomUUID } from 'node:crypto'
-import { endClaim, takeLapsedClaims } from '../registry/attachments.js'
+import { endClaim, prolongClaim, takeLapsedClaims } from '../registry/attachments.js'
 import { forgetOperations } from '../registry/operations.js'
 import { abandonedReservations, dropReservations } from '../registry/spawning.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
@@ -42,6 +42,7 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
 async function removeAttachments({ database, streams }: Parts): Promise<number> {
   const lapsed = await database.transaction((tx) => takeLapsedClaims(tx, `sweep-${randomUUID()}`, claimMs, perSweep))
   for (const claim of lapsed) {
+    if (!(await prolongClaim(database, claim, claimMs))) continue // another sweep took it from a slow one
     await streams.delete(claim.path)
     await endClaim(database, claim)
   }

@@ -171,6 +171,6 @@ export function attachmentIn(row: string | null): FoundAttachment {
     streamPath,
     mimeType: typeof mimeType === 'string' ? mimeType : 'application/octet-stream',
     ...(typeof filename === 'string' ? { filename } : {}),
-    ...(typeof byteLength === 'number' ? { byteLength } : {}),
+    ...(Number.isSafeInteger(byteLength) && Number(byteLength) >= 0 ? { byteLength: Number(byteLength) } : {}),
   }
 }

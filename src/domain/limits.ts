@@ -1,10 +1,12 @@
 /** Every limit: name, unit, default, environment variable. docs/limits.md is generated from this table. */
 
-interface LimitDefinition {
+export interface LimitDefinition {
   readonly default: number
   readonly unit: 'bytes' | 'ms' | 's' | 'items' | 'levels' | 'characters'
   readonly env: string
   readonly what: string
+  /** A bad value counts as unset (spec/13 §3). */
+  readonly lenient?: true
 }
 
 export const limitDefinitions = {
@@ -103,6 +105,20 @@ export const limitDefinitions = {
     unit: 'bytes',
     env: 'ELECTRIC_AGENTS_MAX_ATTACHMENT_BYTES',
     what: 'One attachment, inclusive; beyond it 413.',
+    lenient: true,
+  },
+  maxFormFields: { default: 32, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_FORM_FIELDS', what: 'Fields of an upload; beyond it 400.' },
+  maxFormFieldBytes: {
+    default: 262_144,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_FORM_FIELD_BYTES',
+    what: 'One field of an upload that is not its file; beyond it 400.',
+  },
+  maxFormBytes: {
+    default: 1_048_576,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_FORM_BYTES',
+    what: 'What an upload may weigh beside its file; beyond it 413.',
   },
   attachmentChunkBytes: {
     default: 1_048_576,

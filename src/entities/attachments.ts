@@ -27,14 +27,14 @@ import {
 import { acceptsWrites, type Entity } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
 import { entryOf, iso, type StateEvent } from '../domain/events.js'
-import { type EntityUrl, mainStream, type StreamPath } from '../domain/ids.js'
+import { type EntityUrl, mainStream, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { Principal } from '../domain/principals.js'
 import { type AttachmentClaim, claimAttachment, endClaim, prolongClaim } from '../registry/attachments.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { manifestRow } from '../registry/projections.js'
 import { lockEntities } from '../registry/statuses.js'
-import type { AppendVerdict, StreamStore } from '../streams/store.js'
+import type { AppendVerdict, CreateVerdict, StreamStore } from '../streams/store.js'
 import type { Directory } from './directory.js'
 
 /** Bytes that wait somewhere to be stored. */
@@ -66,6 +66,11 @@ export class Attachments {
     this.#parts = parts
   }
 
+  /** Row 9 of spec/03 §10.1, as things stand now. */
+  async refuseUnlessLive({ url }: Addressed): Promise<void> {
+    refuseUnlessLive(await this.#parts.directory.entity(url))
+  }
+
   /** Row 2 of spec/03 §10.1, before any of the body is read. */
   refuseUpload(entity: Addressed): void {
     if (entity.type === 'principal') throw errors.PRINCIPAL_REFUSES('given attachments')
@@ -73,16 +78,17 @@ export class Attachments {
 
   /** Rows 9–13; the upload has been read as far as its limit. */
   async add(
-    { url }: Addressed,
+    entity: Addressed,
     { id = randomUUID(), ...described }: AttachmentDescription,
     file: AttachmentBytes,
     principal: Principal,
   ): Promise<{ readonly txid: string; readonly attachment: Attachment }> {
-    const { directory, limits } = this.#parts
-    refuseUnlessLive(await directory.entity(url)) // anew: uploads take their time
+    const { limits } = this.#parts
+    await this.refuseUnlessLive(entity) // anew: uploads take their time
     checkAttachmentId(id)
     checkSubjectKey(described.subject.key)
     if (file.byteLength > limits.maxAttachmentBytes) throw errors.ATTACHMENT_TOO_LARGE(limits.maxAttachmentBytes)
+    const { url } = entity
     const path = attachmentStream(url, id)
     const claim = await this.#claimed(url, id, path)
     const { subject, role, mimeType, filename, meta } = described
@@ -122,7 +128,7 @@ export class Attachments {
     if (found.streamPath !== path) throw errors.ATTACHMENT_MISPLACED()
     const pages = bytesOf(this.#parts.streams, path, signal)
     const first = await pages.next() // what cannot be read is refused before anything is answered
-    return { ...found, bytes: joined(first, pages) }
+    return { ...found, bytes: exactly(found.byteLength, joined(first, pages)) }
   }
 
   /** spec/03 §10.3. */
@@ -168,21 +174,29 @@ export class Attachments {
     throw errors.ATTACHMENT_EXISTS(id)
   }
 
+  /** The first chunk comes with the stream: a repeated create, whose answer was lost, is recognised by it. */
   async #store(claim: AttachmentClaim, id: string, contentType: string, file: AttachmentBytes): Promise<void> {
     const { database, streams, limits } = this.#parts
     const { path, claimed_by } = claim
-    const created = await streams.create(path, { contentType, operation: claimed_by })
-    if (created.outcome !== 'created') {
+    const chunks = file.chunks(limits.attachmentChunkBytes)[Symbol.asyncIterator]()
+    const first = await chunks.next()
+    const created = await streams.create(path, {
+      contentType,
+      operation: claimed_by,
+      ...(first.done === true ? {} : { body: first.value }),
+    })
+    if (!isOurs(created, file)) {
       await endClaim(database, claim) // before `giveUp` could remove what is not ours
       throw errors.ATTACHMENT_EXISTS(id)
     }
     let seq = 0
-    for await (const body of file.chunks(limits.attachmentChunkBytes)) {
-      refuseUnlessTaken(await streams.append(path, { contentType, body, producer: { id: claimed_by, epoch: 0, seq } }))
-      seq += 1
+    const append = async (request: { readonly body: Buffer; readonly close?: boolean }): Promise<void> => {
       if (!(await prolongClaim(database, claim, limits.attachmentClaimMs))) throw errors.OPERATION_UNFINISHED().retryAfter(1) // T3
+      refuseUnlessTaken(await streams.append(path, { contentType, ...request, producer: { id: claimed_by, epoch: 0, seq } }))
+      seq += 1
     }
-    refuseUnlessTaken(await streams.append(path, { contentType, body: Buffer.alloc(0), close: true }))
+    for (let chunk = await chunks.next(); chunk.done !== true; chunk = await chunks.next()) await append({ body: chunk.value })
+    await append({ body: Buffer.alloc(0), close: true })
   }
 
   /** T2. */
@@ -219,6 +233,11 @@ const manifestAppend = (url: EntityUrl, event: StateEvent) => ({
   body: entryOf([event]),
 })
 
+/** An empty stream at a claimed path is as good as a new one for a file without bytes: nobody shows or writes it. */
+const isOurs = (verdict: CreateVerdict, { byteLength }: AttachmentBytes): boolean =>
+  verdict.outcome === 'created' ||
+  (verdict.outcome === 'exists' && byteLength === 0 && verdict.head.tail === zeroOffset && !verdict.head.closed)
+
 /** Nobody else writes to a claimed path: a refusal is trouble with the stream server, or the loss of the claim. */
 function refuseUnlessTaken(verdict: AppendVerdict): void {
   if (verdict.outcome === 'refused') throw errors.OPERATION_UNFINISHED().retryAfter(1)
@@ -241,4 +260,15 @@ async function* joined(first: IteratorResult<Buffer, void>, rest: AsyncIterable<
   if (first.done === true) return
   yield first.value
   yield* rest
+}
+
+/** A manifest row that lies about the length must not make an answer that ends too early, or runs into the next one. */
+async function* exactly(byteLength: number | undefined, bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  let left = byteLength ?? Number.POSITIVE_INFINITY
+  for await (const chunk of bytes) {
+    left -= chunk.length
+    if (left < 0) throw new Error('an attachment is longer than its manifest row says')
+    yield chunk
+  }
+  if (left > 0 && byteLength !== undefined) throw new Error('an attachment is shorter than its manifest row says')
 }

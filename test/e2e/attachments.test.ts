@@ -303,6 +303,45 @@ describe('an upload', () => {
       })
   })
 
+  it('12: much more than the limit to an ended entity is refused for its end', async () => {
+    const ended = await uploader.freshEntity()
+    await wire.kill(ended)
+
+    expect((await uploader.upload(ended, { bytes: 'x'.repeat(3_000_000) })).status).toBe(409)
+  })
+
+  it('whose manifest row lies about its length is never answered with more than it says', async () => {
+    const holder = await uploader.freshEntity()
+    expectStatus(201, await uploader.upload(holder, { bytes: 'hello', fields: { ...inboxSubject, id: 'a' } }))
+    const path = `/_electric/entities${holder}/attachments/a`
+    for (const byteLength of [0, 3, 100]) {
+      await wire.sql(
+        `UPDATE projections SET value = jsonb_set(value::jsonb, '{byteLength}', $2::jsonb)::text WHERE entity_url = $1`,
+        holder,
+        String(byteLength),
+      )
+      const outcome = await wire.askRaw('GET', path).then(
+        ({ status }) => status,
+        () => 'cut off',
+      )
+      expect([500, 'cut off']).toContain(outcome)
+    }
+    for (const byteLength of [-1, 1.5, '"x"']) {
+      await wire.sql(
+        `UPDATE projections SET value = jsonb_set(value::jsonb, '{byteLength}', $2::jsonb)::text WHERE entity_url = $1`,
+        holder,
+        String(byteLength),
+      )
+      expect((await wire.askRaw('GET', path)).text).toBe('hello')
+    }
+  })
+
+  it('keeps the name that it is sent with, folders and all', async () => {
+    const { body } = expectStatus(201, await uploader.upload(url, { name: 'dir/x%22.png' }))
+
+    expect(body).toMatchObject({ attachment: { filename: 'dir/x%22.png' } })
+  })
+
   it('whose fields come after the file, blank ones absent, is understood like any other', async () => {
     const { body } = expectStatus(
       201,

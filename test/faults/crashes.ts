@@ -32,6 +32,7 @@ export class Lane {
     const seam = await Seam.make()
     const unharmed = { NODE_OPTIONS: undefined, FAULTS_ARMED: undefined }
     const wire = await Wire.start({
+      replicas: 1,
       ...options,
       env: { ...seam.env, ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS: '3000', ...options.env },
       ...(victim === 'worker' ? { serverEnv: () => unharmed } : {}),

@@ -4,7 +4,7 @@ import { type Answer, expectStatus, Wire } from '../support/wire.js'
 
 let wire: Wire
 beforeAll(async () => {
-  wire = await Wire.start({ own: ['temporal'] })
+  wire = await Wire.start({ replicas: 1, own: ['temporal'] })
 })
 afterAll(async () => await wire.stop())
 

@@ -46,7 +46,7 @@ describe.each(['postgres', 'http'] as const)('under load, streams: %s, SIGKILL',
   let temporal: Client
   beforeAll(async () => {
     const options: HouseOptions = { streams, own: ['postgres', 'temporal'], env: { ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS: '3000' } }
-    wire = await Wire.start(options)
+    wire = await Wire.start({ replicas: 1, ...options })
     connection = Connection.lazy({ address: wire.house.temporalAddress })
     temporal = new TemporalClient({ connection, namespace: wire.house.namespace })
   })

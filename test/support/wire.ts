@@ -1,4 +1,9 @@
-/** A house seen from outside: requests over HTTP, and SQL for what only the database can tell. */
+/**
+ * A house seen from outside: requests over HTTP, and SQL for what only the database can tell.
+ *
+ * Unless the test says how many replicas it wants, there are two, which take the requests in turn: any replica may serve any request. Where
+ * streams live on the foreign test server there is one: that server loses appends that two clients send at once (spec/14 §5, D1b).
+ */
 import { request as rawRequest } from 'node:http'
 import pg from 'pg'
 import { House, type HouseOptions } from './house.js'
@@ -21,7 +26,7 @@ export interface Ask {
   /** Principal; default: none, which is `system:dev-local`. */
   readonly as?: string
   readonly headers?: Readonly<Record<string, string>>
-  /** Which replica; default: the first. */
+  /** Which replica; default: the next in turn, or the first where the test chose their number. */
   readonly at?: string
 }
 
@@ -33,16 +38,20 @@ export const refusal = (code: string, message: string, details?: unknown) => ({
 export class Wire {
   readonly house: House
   readonly #database: pg.Pool
+  readonly #takesTurns: boolean
+  #turn = 0
 
-  private constructor(house: House) {
+  private constructor(house: House, takesTurns: boolean) {
     this.house = house
+    this.#takesTurns = takesTurns
     this.#database = new pg.Pool({ connectionString: house.databaseUrl, max: 2 })
     this.#database.on('error', () => undefined) // tests kill Postgres
   }
 
   /** A house with the type `chat`, which everybody of kind `user` named here may spawn. */
   static async start(options: HouseOptions = {}): Promise<Wire> {
-    const wire = new Wire(await House.start(options))
+    const replicas = options.replicas ?? (options.streams === 'http' ? 1 : 2)
+    const wire = new Wire(await House.start({ ...options, replicas }), options.replicas === undefined)
     await wire.register('chat')
     return wire
   }
@@ -52,8 +61,12 @@ export class Wire {
     await this.house.stop()
   }
 
+  /** Of the replica whose turn it is. */
   get url(): string {
-    return this.house.url
+    const { url, urls } = this.house
+    if (!this.#takesTurns) return url
+    this.#turn += 1
+    return urls[this.#turn % urls.length] ?? url
   }
 
   async ask(method: string, path: string, body?: unknown, { as, headers = {}, at = this.url }: Ask = {}): Promise<Answer> {

@@ -26,7 +26,7 @@ class Recorder {
   }
 
   static async start(options: HouseOptions): Promise<Recorder> {
-    const wire = await Wire.start(options)
+    const wire = await Wire.start({ replicas: 1, ...options })
     return new Recorder(wire, await Connection.connect({ address: wire.house.temporalAddress }))
   }
 

@@ -1,7 +1,7 @@
 /**
  * The multipart form of an upload (spec/03 §10.1, rows 4 and 5).
  *
- * M1  The file goes to a spool as it comes; of the fields at most `maxFields` × `maxFieldBytes` are held.
+ * M1  The file goes to a spool as it comes; of the fields at most `maxFormFields` × `maxFormFieldBytes` are held.
  * M2  At most the limit of an attachment, one byte and the form's own share are read: what comes after is refused, not stored.
  * M3  However the reading ends, the spool is closed by whoever got the form, or closed already where nobody did.
  */
@@ -10,12 +10,13 @@ import { pipeline } from 'node:stream/promises'
 import { Busboy, type BusboyFileStream } from '@fastify/busboy'
 import type { AttachmentFields } from '../../domain/attachments.js'
 import { errors } from '../../domain/errors.js'
+import type { Limits } from '../../domain/limits.js'
 import { Spool } from './spool.js'
 
-const maxFields = 32
-const maxFieldBytes = 256 * 1024
-/** Headers, boundaries and fields. */
-const maxFormBytes = 1024 * 1024
+const maxPartHeaders = 64
+const maxFieldNameBytes = 256
+
+export type FormLimits = Pick<Limits, 'maxAttachmentBytes' | 'maxFormFields' | 'maxFormFieldBytes' | 'maxFormBytes'>
 
 const fieldNames = ['id', 'subject', 'subjectType', 'subjectKey', 'role', 'filename', 'mimeType', 'meta'] as const
 
@@ -31,11 +32,17 @@ interface SentFile {
   readonly spool: Spool
 }
 
-export async function readForm(body: Readable, contentType: string, maxBytes: number): Promise<UploadForm> {
+/** `whenTooLong` may refuse for a reason that comes before the length. */
+export async function readForm(
+  body: Readable,
+  contentType: string,
+  limits: FormLimits,
+  whenTooLong: () => Promise<void>,
+): Promise<UploadForm> {
   const fields = new Map<string, string>()
   const files: Promise<SentFile>[] = []
   const streams: BusboyFileStream[] = []
-  const parser = parserOf(contentType, maxBytes)
+  const parser = parserOf(contentType, limits)
   parser.on('field', (name, value, isNameCut, isValueCut) => {
     if (isNameCut || isValueCut) parser.destroy(new Error('a field is too long'))
     else if (value.trim() !== '') fields.set(name, value.trim())
@@ -55,7 +62,7 @@ export async function readForm(body: Readable, contentType: string, maxBytes: nu
     parser.on(limit, () => parser.destroy(new Error('the form has too many parts')))
   try {
     // Whoever is refused in the middle still gets the answer: the request is not destroyed with the parser.
-    await pipeline(bounded(body.iterator({ destroyOnReturn: false }), maxBytes + maxFormBytes), parser)
+    await pipeline(bounded(body.iterator({ destroyOnReturn: false }), limits.maxAttachmentBytes + limits.maxFormBytes), parser)
     const file = await files[0]
     if (file === undefined) throw errors.INVALID_REQUEST('Missing file field')
     const { spool, ...described } = file
@@ -67,24 +74,28 @@ export async function readForm(body: Readable, contentType: string, maxBytes: nu
         ({ spool }) => spool.close(),
         () => undefined,
       )
-    if (failure instanceof TooLong) throw errors.ATTACHMENT_TOO_LARGE(maxBytes)
+    if (failure instanceof TooLong) {
+      await whenTooLong()
+      throw errors.ATTACHMENT_TOO_LARGE(limits.maxAttachmentBytes)
+    }
     throw failure instanceof Error && 'refusal' in failure ? failure : errors.INVALID_REQUEST('Invalid multipart form data')
   }
 }
 
 class TooLong extends Error {}
 
-function parserOf(contentType: string, maxBytes: number): InstanceType<typeof Busboy> {
+function parserOf(contentType: string, limits: FormLimits): InstanceType<typeof Busboy> {
   try {
     return new Busboy({
       headers: { 'content-type': contentType },
+      preservePath: true,
       limits: {
-        fields: maxFields,
-        fieldSize: maxFieldBytes,
-        fieldNameSize: 256,
-        parts: maxFields + 8,
-        headerPairs: 64,
-        fileSize: maxBytes + 1,
+        fields: limits.maxFormFields,
+        fieldSize: limits.maxFormFieldBytes,
+        fieldNameSize: maxFieldNameBytes,
+        parts: limits.maxFormFields + 8,
+        headerPairs: maxPartHeaders,
+        fileSize: limits.maxAttachmentBytes + 1,
       },
     })
   } catch {

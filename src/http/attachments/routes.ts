@@ -94,7 +94,9 @@ export function attachmentRoutes(app: FastifyInstance, parts: Parts): void {
     if (uploads >= parts.limits.maxSpooledUploads) throw errors.OVERLOADED('uploads').retryAfter(1)
     uploads += 1
     try {
-      const { fields, file, spool } = await readForm(bodyOf(request), contentType, parts.limits.maxAttachmentBytes) // 400, 413
+      const { fields, file, spool } = await readForm(bodyOf(request), contentType, parts.limits, () =>
+        parts.attachments.refuseUnlessLive(entity),
+      ) // 400, 404, 409, 413
       try {
         const described = describeAttachment(fields, file) // 400
         return await reply.code(201).send(await parts.attachments.add(entity, described, spool.bytes(), request.principal)) // 404, 409, 400, 413

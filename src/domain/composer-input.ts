@@ -1,5 +1,8 @@
-/** Validation of `composer_input` payloads (spec/03 §6): all issues, in the order of the chapter. Offsets count UTF-16 code units. */
+/** Validation of `composer_input` payloads (spec/03 §6): the issues in the order of the chapter, bounded. Offsets count UTF-16 code units. */
 import type { Violation } from './errors.js'
+
+/** Nobody reads more, and all issues of a hostile body would be many times its size. */
+const maxIssues = 100
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -15,15 +18,16 @@ export function composerInputIssues(payload: unknown): Violation[] {
   if (nodes !== undefined && !Array.isArray(nodes)) issues.push({ path: '/nodes', message: 'must be an array' })
   if (typeof source !== 'string' || !Array.isArray(nodes)) return issues
   let previousEnd: number | null = null
-  nodes.forEach((node: unknown, index) => {
+  for (const [index, node] of (nodes as readonly unknown[]).entries()) {
+    if (issues.length >= maxIssues) break
     const path = `/nodes/${index}`
     if (!isObject(node)) {
       issues.push({ path, message: 'must be an object' })
-      return
+      continue
     }
     issues.push(...nodeIssues(node, source, previousEnd).map(([member, message]) => ({ path: `${path}/${member}`, message })))
     if (isWellOrdered(node)) previousEnd = node.end
-  })
+  }
   return issues
 }
 

@@ -23,8 +23,8 @@ export interface RouteDocumentation {
   readonly operation: string
   readonly tag: 'entities' | 'entity types' | 'attachments' | 'streams' | 'server' | 'later'
   readonly summary: string
-  /** What `body()` made. */
-  readonly body?: { readonly schema: z.ZodType }
+  /** What `body()` made; or a form, with its content type. */
+  readonly body?: { readonly schema: z.ZodType; readonly contentType?: string }
   /** Name → what it says. */
   readonly query?: Readonly<Record<string, string>>
   readonly answers: Readonly<Record<number, DocumentedAnswer>>

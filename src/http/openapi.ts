@@ -140,7 +140,9 @@ function operationOf(path: string, documentation: RouteDocumentation, components
     summary,
     ...(isPublic ? { security: [] } : {}),
     ...(parameters.length === 0 ? {} : { parameters }),
-    ...(body === undefined ? {} : { requestBody: { content: { 'application/json': { schema: schemaOf(body.schema, components) } } } }),
+    ...(body === undefined
+      ? {}
+      : { requestBody: { content: { [body.contentType ?? 'application/json']: { schema: schemaOf(body.schema, components) } } } }),
     responses: {
       ...Object.fromEntries(Object.entries(answers).map(([status, answer]) => [status, responseOf(answer, components)])),
       ...refusalsOf(refusals, components),

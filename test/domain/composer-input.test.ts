@@ -88,4 +88,10 @@ describe('composer_input (spec/03 §6)', () => {
   ])('%j', (members, issues) => {
     expect(issuesOf({ start: 0, end: 1, raw: '/', ...members })).toEqual(issues)
   })
+
+  it('of a hostile payload about a hundred issues are told, however many there are', () => {
+    const nodes = Array.from({ length: 100_000 }, () => 1)
+
+    expect(composerInputIssues({ source: '', nodes })).toHaveLength(100)
+  })
 })

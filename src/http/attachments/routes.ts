@@ -36,12 +36,24 @@ const attachment = z
   })
   .meta({ id: 'Attachment' })
 
+const uploadForm = z.object({
+  file: z.string().meta({ format: 'binary' }),
+  id: z.string().optional().describe('Default: a UUID'),
+  subject: z.string().optional().describe('JSON: `{"type","key"}`'),
+  subjectType: z.enum(subjectTypes).optional().describe('With `subjectKey`, instead of `subject`'),
+  subjectKey: z.string().optional(),
+  role: z.enum(attachmentRoles).optional().describe('Default: `input`'),
+  filename: z.string().optional().describe('Default: the name of the file part'),
+  mimeType: z.string().optional().describe('Default: the type of the file part'),
+  meta: z.string().optional().describe('A JSON object'),
+})
+
 const documentation = {
   upload: {
     operation: 'addAttachment',
     tag: 'attachments',
-    summary:
-      'Uploads a file (`multipart/form-data`: `file`, `subject` or `subjectType` and `subjectKey`, `id`, `role`, `filename`, `mimeType`, `meta`)',
+    summary: 'Uploads a file',
+    body: { schema: uploadForm, contentType: 'multipart/form-data' },
     answers: { 201: { description: 'It is there, bytes and manifest row.', schema: z.object({ txid: z.string(), attachment }) } },
     errors: [
       ...entityErrors,

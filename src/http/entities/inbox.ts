@@ -31,7 +31,7 @@ const editing: RouteDocumentation = {
   summary: 'Changes a message in the inbox',
   body: editBody,
   answers,
-  errors: [...entityErrors, 'NOT_RUNNING', 'NO_INBOX_FIELDS'],
+  errors: [...entityErrors, 'INVALID_REQUEST', 'NOT_RUNNING', 'NO_INBOX_FIELDS'],
 }
 const deleting: RouteDocumentation = {
   operation: 'deleteMessage',

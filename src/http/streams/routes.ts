@@ -64,7 +64,7 @@ function streamRoute(
   parts: StreamRouteParts,
   contentTypeSent: (request: FastifyRequest) => string | undefined,
 ): void {
-  const route = { url, config: { undocumented: 'by hand: streams/openapi.ts' }, bodyLimit: parts.limits.maxStreamBodyBytes }
+  const route = { url, bodyLimit: parts.limits.maxStreamBodyBytes }
   app.route({ ...route, method: 'HEAD', handler: async (request, reply) => await head(parts, request, reply) })
   app.route({ ...route, method: 'GET', exposeHeadRoute: false, handler: async (request, reply) => await read(parts, request, reply) })
   app.route({ ...route, method: 'PUT', handler: async (request, reply) => await create(parts, request, reply, contentTypeSent(request)) })

@@ -10,7 +10,7 @@ import type { EntityUrl, StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
-import type { AppendVerdict, TransactionalStreams } from '../streams/store.js'
+import type { AppendVerdict, LockedStreams, TransactionalStreams } from '../streams/store.js'
 import { drawFrom } from './consequences.js'
 import {
   barOf,
@@ -61,9 +61,9 @@ export class PostgresPipeline implements Pipeline {
   }
 
   /** Appends with their consequences inside the caller's transaction; after its commit the caller calls `announce`. */
-  async appendIn(tx: Transaction, appends: readonly PipelineAppend[]): Promise<readonly AppendVerdict[]> {
+  async appendIn(tx: Transaction, appends: readonly PipelineAppend[], locked?: LockedStreams): Promise<readonly AppendVerdict[]> {
     if (appends.length === 0) return []
-    const verdicts = await this.#streams.append(tx, appends)
+    const verdicts = await this.#streams.append(tx, appends, locked)
     const rows = appends.flatMap((append, index) => consequencesOf(append, verdicts[index]))
     await drawFrom(tx, lastOfEach(rows))
     return verdicts
@@ -116,13 +116,15 @@ export class PostgresPipeline implements Pipeline {
   async #commitIn(tx: Transaction, appends: readonly PipelineAppend[], paused: readonly EntityUrl[]): Promise<PipelineVerdict[]> {
     const recipients = recipientsOf(appends)
     if (paused.length > 0) await resumePaused(tx, paused, Date.now())
-    if (recipients.length > 0) await this.#streams.lock(tx, [...new Set(appends.map((append) => append.path))])
-    const statuses = recipients.length > 0 ? await statusesOf(tx, recipients) : new Map<string, EntityStatus>()
+    const [locked, statuses] = await Promise.all([
+      this.#streams.lock(tx, [...new Set(appends.map((append) => append.path))]),
+      recipients.length > 0 ? statusesOf(tx, recipients) : new Map<string, EntityStatus>(), // answered after the lock (database.ts D7)
+    ])
     const bars = appends.map((append) => barOf(append, statuses))
     const admitted = appends.filter((_, index) => bars[index] === null)
     const resumed = resumedBy(admitted, statuses)
     if (resumed.length > 0) throw new Paused(resumed)
-    const appended = (await this.appendIn(tx, admitted)).values()
+    const appended = (await this.appendIn(tx, admitted, locked)).values()
     return bars.map((error) => (error === null ? (appended.next().value as AppendVerdict) : { outcome: 'barred', error }))
   }
 }

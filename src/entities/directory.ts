@@ -12,8 +12,8 @@ import type { Queryable } from '../registry/database.js'
 import { type FoundEntity, findEffectiveSchemas, findEntityHeads } from '../registry/entities.js'
 import { findEntityTypes, type RegisteredType } from '../registry/entity-types.js'
 
-/** Queries in flight at once, of each kind. */
-const lanes = 4
+/** Queries in flight at once, of each kind: more would be smaller ones (16 callers: 10,800 reads/s with one, 8,100 with four). */
+const lanes = 1
 
 type Find<Found> = (queryable: Queryable, keys: readonly string[]) => Promise<ReadonlyMap<string, Found>>
 type LookUp<Found> = (key: string) => Promise<Found | null>

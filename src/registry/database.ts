@@ -7,6 +7,7 @@
  * D4  `transaction` repeats its body after a serialisation failure, a deadlock, or a lost connection: bodies have no effects but their statements.
  * D5  A commit whose answer was lost is looked up by its transaction id before anything is said about it: never a blind failure, never a second effect.
  * D6  A plan never outlives what it was made for: each execution is planned for the sizes and parameters of that moment, and finds rows by key.
+ * D7  Statements that do not need each other's answers travel together; Postgres carries them out in the order in which they were asked.
  */
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -29,7 +30,7 @@ export interface Queryable {
 
 /** An open transaction. */
 export interface Transaction extends Queryable {
-  /** Id of this transaction as shapes report it: 32 bits (spec/13 §2). */
+  /** Id of this transaction as shapes report it: 32 bits (spec/13 §2). Known once a statement of it was answered (D7). */
   readonly txid: number
 }
 
@@ -121,6 +122,7 @@ export class Database implements Queryable {
       connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
       idleTimeoutMillis: 60_000,
       application_name: 'temporal-agents-server',
+      pipeline: true, // D7; unknown to the types of `pg`
       types,
       onConnect: async (client) => {
         await client.query(planning)
@@ -166,12 +168,26 @@ export class Database implements Queryable {
 
   async #attempt<Result>(body: (tx: Transaction) => Promise<Result>, { lock }: TransactionOptions): Promise<Result> {
     const client = await this.#pool.connect()
+    const beginning = begin(client, lock === undefined ? undefined : lockKey(`${this.tenant} ${lock}`))
+    let begun: string | undefined
+    const known = beginning.then((xid) => {
+      begun = xid
+      return xid
+    })
+    known.catch(() => undefined) // awaited below; what follows a failed BEGIN fails too
     let xid: string
     let result: Result
     try {
-      xid = await begin(client, lock === undefined ? undefined : lockKey(`${this.tenant} ${lock}`))
-      result = await body({ ...this.#queryableOn(client), txid: Number(BigInt(xid) & 0xffff_ffffn) })
+      result = await body({
+        ...this.#queryableOn(client),
+        get txid() {
+          if (begun === undefined) throw new Error('the id of a transaction is known after its first statement') // D7
+          return Number(BigInt(begun) & 0xffff_ffffn)
+        },
+      })
+      xid = await known
     } catch (failure) {
+      await known.catch(() => undefined)
       await giveBack(client)
       throw failure
     }

@@ -133,11 +133,20 @@ export interface TransactionalStreams {
   /** Verdicts in the order given. Locks by ascending stream id. One statement per table. */
   create(tx: Transaction, streams: readonly NewStream[]): Promise<readonly CreateVerdict[]>
   /** Verdicts in the order given; several appends to one stream are applied in that order. */
-  append(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
-  /** Locks these streams until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. */
-  lock(tx: Transaction, paths: readonly StreamPath[]): Promise<void>
+  append(tx: Transaction, appends: readonly StreamAppend[], locked?: LockedStreams): Promise<readonly AppendVerdict[]>
+  /**
+   * Locks these streams until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. Handed to one
+   * `append` to these streams it saves locking them again.
+   */
+  lock(tx: Transaction, paths: readonly StreamPath[]): Promise<LockedStreams>
   /** To be called after the commit: wakes the readers of this process at once and those of others within milliseconds. */
   announce(paths: readonly StreamPath[]): void
+}
+
+declare const locked: unique symbol
+/** What a store knows of streams that it has locked. */
+export interface LockedStreams {
+  readonly [locked]: true
 }
 
 export interface NewStream extends CreateRequest {

@@ -29,14 +29,18 @@ interface LockedStream {
   readonly changedProducers: Set<string>
 }
 
+/** Streams of a batch by path, as they are while their rows are locked. */
+export type Locked = ReadonlyMap<string, LockedStream>
+
 interface NewEntry {
   readonly streamId: number
   readonly end: number
   readonly data: Buffer
 }
 
-export async function appendAll(tx: Transaction, appends: readonly PathAppend[]): Promise<AppendVerdict[]> {
-  const streams = await lock(tx, [...new Set(appends.map((append) => append.path))])
+/** `locked`: the answer of `lockStreams` to the same paths, in the same transaction. */
+export async function appendAll(tx: Transaction, appends: readonly PathAppend[], locked?: Locked): Promise<AppendVerdict[]> {
+  const streams = locked ?? (await lockStreams(tx, [...new Set(appends.map((append) => append.path))]))
   await readProducers(tx, appends, streams)
   const entries: NewEntry[] = []
   const verdicts = appends.map(({ path, prepared }) => apply(streams.get(path), path, prepared, entries))
@@ -66,14 +70,8 @@ function apply(stream: LockedStream | undefined, path: StreamPath, prepared: Pre
   return effect.verdict
 }
 
-/** A1, before anything else is decided. */
-export async function lockStreams(tx: Transaction, paths: readonly StreamPath[]): Promise<void> {
-  await tx.query(sql`
-    SELECT FROM streams s WHERE s.tenant_id = ${tx.tenant} AND s.path = ANY(${paths}::text[]) ORDER BY s.id FOR UPDATE`)
-}
-
 /** A1. An expired stream without forks is as if it had never been; one with forks is gone. */
-async function lock(tx: Transaction, paths: readonly StreamPath[]): Promise<Map<string, LockedStream>> {
+export async function lockStreams(tx: Transaction, paths: readonly StreamPath[]): Promise<Locked> {
   const { rows } = await tx.query(sql`
     SELECT s.id, s.path, s.content_type, s.tail, s.closed, s.closer_id, s.closer_epoch, s.closer_seq, s.last_seq, s.ttl_s,
            CASE WHEN s.gone_at IS NOT NULL THEN 'gone'

@@ -17,6 +17,7 @@ import type {
   CreateVerdict,
   DeleteVerdict,
   HeadVerdict,
+  LockedStreams,
   NewStream,
   ReadRequest,
   ReadResponse,
@@ -27,7 +28,7 @@ import type {
   TransactionalStreams,
 } from '../store.js'
 import { isRefused } from '../store.js'
-import { appendAll, lockStreams, type PathAppend } from './appending.js'
+import { appendAll, type Locked, lockStreams, type PathAppend } from './appending.js'
 import { createAll } from './creating.js'
 import { deleteStream, sweepStreams } from './purging.js'
 import { openStream, readEntries } from './reading.js'
@@ -73,8 +74,8 @@ export class PostgresStreams implements StreamStore {
     })
     this.transactional = {
       create: async (tx, streams) => await createAll(tx, streams),
-      append: async (tx, appends) => await appendAll(tx, appends.map(preparedAt)),
-      lock: async (tx, paths) => await lockStreams(tx, paths),
+      append: async (tx, appends, locked) => await appendAll(tx, appends.map(preparedAt), locked as unknown as Locked | undefined), // made below
+      lock: async (tx, paths) => (await lockStreams(tx, paths)) as unknown as LockedStreams, // opaque to callers
       announce: (paths) => this.#watching.announce(paths),
     }
     this.#sweeper = setInterval(() => this.#sweepSoon(), sweepMs)

@@ -3,8 +3,8 @@ import { Client, Connection } from '@temporalio/client'
 import type { HouseOptions, PartId } from '../support/house.js'
 import { Wire } from '../support/wire.js'
 import { type Point, Seam } from './arming.js'
-import { type Counts, findings, settled, spawnAgain, unpaired } from './findings.js'
-import { Load, type Request } from './ledger.js'
+import { type Counts, type Judgement, judgeRequests, settled } from './findings.js'
+import { Load, type LoadOptions, type Request } from './ledger.js'
 
 /** How soon nothing half-done may be left: a lost workflow task (5 s), a lapsed intent and the next sweep (10 s), a busy machine. */
 const settleLimitMs = 45_000
@@ -13,6 +13,16 @@ export interface LaneOptions extends HouseOptions {
   /** Which process dies; default the server. */
   readonly victim?: PartId
 }
+
+/** A load that was started; what is asked in it is its own affair. */
+export interface Loading<Asked> {
+  /** Waits until no caller goes on. */
+  ended(): Promise<readonly Asked[]>
+  /** All of the load, when every caller has its last answer. */
+  stop(): Promise<readonly Asked[]>
+}
+export type StartLoad<Asked> = (options: LoadOptions) => Loading<Asked>
+export type Judge<Asked> = (wire: Wire, asked: readonly Asked[]) => Promise<Judgement>
 
 /** One house in which crashes follow each other. */
 export class Lane {
@@ -45,10 +55,12 @@ export class Lane {
   }
 
   /** Load until the victim dies of `point`; it is started again. Returns what was asked meanwhile. */
-  async crash(point: Point): Promise<readonly Request[]> {
+  crash(point: Point): Promise<readonly Request[]>
+  crash<Asked>(point: Point, start: StartLoad<Asked>): Promise<readonly Asked[]>
+  async crash(point: Point, start: StartLoad<unknown> = Load.start): Promise<readonly unknown[]> {
     const { house } = this.wire
     this.seam.arm(point)
-    const load = Load.start({ urls: house.urls, name: nameOf(point), onLost: 'stops' })
+    const load = start({ urls: house.urls, name: nameOf(point), onLost: 'stops' })
     try {
       await this.seam.fired(point)
       await house.kill(this.#victim) // dead already: returns when the process is gone
@@ -60,12 +72,11 @@ export class Lane {
   }
 
   /** Waits until nothing is under way, and says what is wrong. */
-  async judge(requests: readonly Request[]): Promise<{ readonly wrong: readonly string[]; readonly counts: Counts }> {
+  judge(requests: readonly Request[]): Promise<Judgement>
+  judge<Asked>(asked: readonly Asked[], judge: Judge<Asked>): Promise<Judgement>
+  async judge(asked: readonly never[], judge: Judge<never> = judgeRequests): Promise<Judgement> {
     await settled(this.wire, this.temporal, settleLimitMs)
-    const { wrong, counts } = await findings(this.wire, requests)
-    const again = await spawnAgain(this.wire, requests)
-    const pairs = this.wire.house.streamsUrl === undefined ? await unpaired(this.wire) : []
-    return { wrong: [...wrong, ...again, ...pairs], counts }
+    return await judge(this.wire, asked)
   }
 
   async stop(): Promise<void> {

@@ -11,6 +11,12 @@ export interface Counts {
   readonly unacknowledgedAbsent: number
 }
 
+/** What is wrong, in words; and the counts. */
+export interface Judgement {
+  readonly wrong: readonly string[]
+  readonly counts: Counts
+}
+
 /** One entity as the server shows it. */
 interface Seen {
   readonly status: string | null
@@ -19,13 +25,10 @@ interface Seen {
 }
 
 /** Every difference between the ledger and what is there, in words; and the counts. */
-export async function findings(
-  wire: Wire,
-  requests: readonly Request[],
-): Promise<{ readonly wrong: readonly string[]; readonly counts: Counts }> {
+export async function findings(wire: Wire, requests: readonly Request[]): Promise<Judgement> {
   const wrong: string[] = []
   const fates: { readonly outcome: Outcome; readonly isThere: boolean }[] = []
-  await inLanes(byEntity(requests), async (own) => {
+  await inLanes([...grouped(requests, ({ url }) => url).values()], async (own) => {
     const [spawn] = own
     if (spawn?.kind !== 'spawn') throw new Error(`the ledger of ${spawn?.url} does not begin with its spawn`)
     const seen = await lookAt(wire, spawn.url)
@@ -37,6 +40,14 @@ export async function findings(
     wrong.push(...incoherent(spawn, own, seen).map((reason) => `${spawn.url}: ${reason} (${JSON.stringify(seen).slice(0, 600)})`))
   })
   return { wrong, counts: countsOf(fates) }
+}
+
+/** All that can be asked about a load of spawns, messages and kills. */
+export async function judgeRequests(wire: Wire, requests: readonly Request[]): Promise<Judgement> {
+  const { wrong, counts } = await findings(wire, requests)
+  const again = await spawnAgain(wire, requests)
+  const pairs = wire.house.streamsUrl === undefined ? await unpaired(wire) : []
+  return { wrong: [...wrong, ...again, ...pairs], counts }
 }
 
 /** Whether a URL whose spawn was never acknowledged, and is not there, can be spawned. */
@@ -132,13 +143,14 @@ function incoherent(spawn: Spawn, own: readonly Request[], { status, events, isC
 
 const isKill = (request: Request): request is Kill => request.kind === 'kill'
 
-function byEntity(requests: readonly Request[]): readonly (readonly Request[])[] {
-  const groups = new Map<string, Request[]>()
-  for (const request of requests) groups.set(request.url, [...(groups.get(request.url) ?? []), request])
-  return [...groups.values()]
+/** Items by a name of theirs, in the order in which the names first appear. */
+export function grouped<Item>(items: readonly Item[], nameOf: (item: Item) => string): ReadonlyMap<string, readonly Item[]> {
+  const groups = new Map<string, Item[]>()
+  for (const item of items) groups.set(nameOf(item), [...(groups.get(nameOf(item)) ?? []), item])
+  return groups
 }
 
-function countsOf(fates: readonly { readonly outcome: Outcome; readonly isThere: boolean }[]): Counts {
+export function countsOf(fates: readonly { readonly outcome: Outcome; readonly isThere: boolean }[]): Counts {
   const unacknowledged = fates.filter(({ outcome }) => outcome !== 'done')
   return {
     acknowledged: fates.length - unacknowledged.length,
@@ -147,7 +159,7 @@ function countsOf(fates: readonly { readonly outcome: Outcome; readonly isThere:
   }
 }
 
-async function inLanes<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+export async function inLanes<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
   const left = [...items]
   const lane = async () => {
     for (let item = left.pop(); item !== undefined; item = left.pop()) await work(item)

@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 /** `done`: acknowledged. `refused`: said to have had no effect. `unknown`: no answer, or one that says so. */
 export type Outcome = 'done' | 'refused' | 'unknown'
 
-interface Entry {
+export interface Entry {
   readonly url: string
   readonly outcome: Outcome
   /** Status and body, or the failure of the connection. */
@@ -42,7 +42,7 @@ export interface LoadOptions {
 
 /** Requests longer than this are lost: the server's own deadlines are shorter. */
 const requestLimitMs = 45_000
-const json = { 'content-type': 'application/json' }
+export const json = { 'content-type': 'application/json' }
 
 export class Load {
   readonly requests: Request[] = []
@@ -117,15 +117,21 @@ const routes = {
 async function asked(base: string, kind: Request['kind'], url: string, message: string): Promise<Pick<Entry, 'outcome' | 'answer'>> {
   const { method, suffix, body } = routes[kind]
   const sent = body(message)
+  return await outcomeOf(`${base}/_electric/entities${url}${suffix}`, {
+    method,
+    ...(sent === undefined ? {} : { headers: json, body: JSON.stringify(sent) }),
+  })
+}
+
+/** Sends one request and says what became of it; `text` is all of the answer. */
+export async function outcomeOf(url: string, init: RequestInit): Promise<Pick<Entry, 'outcome' | 'answer'> & { readonly text: string }> {
   try {
-    const response = await fetch(`${base}/_electric/entities${url}${suffix}`, {
-      method,
-      ...(sent === undefined ? {} : { headers: json, body: JSON.stringify(sent) }),
-      signal: AbortSignal.timeout(requestLimitMs),
-    })
-    const answer = `${response.status} ${(await response.text()).slice(0, 300)}`
-    return { outcome: response.ok ? 'done' : response.status < 500 ? 'refused' : 'unknown', answer }
+    const response = await fetch(url, { ...init, signal: AbortSignal.timeout(requestLimitMs) })
+    const text = await response.text()
+    const outcome = response.ok ? 'done' : response.status < 500 ? 'refused' : 'unknown'
+    return { outcome, answer: `${response.status} ${text.slice(0, 300)}`, text }
   } catch (failure) {
-    return { outcome: 'unknown', answer: failure instanceof Error ? `${failure.message}: ${String(failure.cause)}` : String(failure) }
+    const answer = failure instanceof Error ? `${failure.message}: ${String(failure.cause)}` : String(failure)
+    return { outcome: 'unknown', answer, text: '' }
   }
 }

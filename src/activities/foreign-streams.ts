@@ -1,5 +1,6 @@
 /**
- * Spawning with a foreign stream server, after the reservation: streams, then visibility, then first messages (A4 of `spawns.ts`).
+ * Spawning with a foreign stream server, after the reservation: streams with their first messages, then visibility (A4 of `spawns.ts`).
+ * Who sees an entity sees it complete: a caller who is told "exists" reads at once (spec/02 §6.5).
  *
  * What is to be made was written down by the reservation, in one row of the operation: each step reads it, so that a repeated step makes the same.
  * Until `activateEntities` everything is undone by `dropStreams` and `dropReservations`; after it the operation only goes forward.
@@ -14,7 +15,7 @@ import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { activateEntities, dropReservations, findReservations, reservedBy } from '../registry/spawning.js'
-import { isRefused, type StreamAppend, type StreamStore } from '../streams/store.js'
+import { isRefused, type StreamStore } from '../streams/store.js'
 import type { Parts } from './parts.js'
 
 /** Requests to the stream server at once. */
@@ -32,11 +33,11 @@ export interface StreamsMade extends Operation {
 }
 
 export interface ForeignSpawnActivities {
-  /** Makes the streams with their first entries. Idempotent: a stream that this operation made counts as made. */
+  /** Makes the streams with their first entries and messages. Idempotent: a stream that this operation made counts as made. */
   createStreams(operation: Operation): Promise<StreamsMade>
-  /** One transaction: rows become visible, first messages are written down as intents, the outcome is recorded. */
+  /** One transaction: rows become visible, the outcome is recorded. */
   activateEntities(made: StreamsMade): Promise<void>
-  /** Carries out written-down appends and reports the outcome. */
+  /** Reports the outcome; lands what an older version of `activateEntities` wrote down. */
   landAppends(operation: Operation): Promise<readonly SpawnVerdict[]>
   /** Compensation: removes the streams that this operation made for rows which are still reserved. */
   dropStreams(operation: Operation): Promise<void>
@@ -85,7 +86,11 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
     async createStreams({ operationId }) {
       const { streams } = await readSpawn(operationId)
       const store = foreignStore(parts)
-      const made = await inParallel(streams, (planned) => makeStream(store, planned, operationId))
+      const made = await inParallel(streams, async (planned) => {
+        const isOurs = await makeStream(store, planned, operationId)
+        if (isOurs) await appendMessages(store, planned, operationId)
+        return isOurs
+      })
       return { operationId, taken: streams.filter((_, index) => !made[index]).map((planned) => planned.url) }
     },
 
@@ -105,8 +110,6 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
           mine.map((planned) => planned.url),
         )
         await dropReservations(tx, operationId)
-        const messages = mine.filter((planned) => active.has(planned.url)).flatMap(messagesOf)
-        if (parts.appends.kind === 'intents') await parts.appends.intendIn(tx, operationId, messages)
         await recordOutcome(tx, operationId, verdictsOf(items, active, taken, tx.txid))
       })
     },
@@ -141,8 +144,18 @@ function foreignStore(parts: Parts): StreamStore {
   throw new Error('streams in Postgres are made in the transaction of their rows')
 }
 
-const messagesOf = (planned: PlannedStream): StreamAppend[] =>
-  planned.messages.map((message) => ({ path: mainStream(planned.url), contentType: 'application/json', body: Buffer.from(message) }))
+/** Idempotent: as a producer of the operation's own name. */
+async function appendMessages(store: StreamStore, { url, messages }: PlannedStream, operation: OperationId): Promise<void> {
+  for (const [seq, message] of messages.entries()) {
+    const verdict = await store.append(mainStream(url), {
+      contentType: 'application/json',
+      body: Buffer.from(message),
+      producer: { id: `${operation}${url}`, epoch: 0, seq },
+      mayHaveLanded: true,
+    })
+    if (isRefused(verdict)) throw new Error(`a first message of ${url} was refused: ${verdict.reason}`)
+  }
+}
 
 /** True when the stream stands with our first entry, whoever's attempt made it. */
 export async function makeStream(store: StreamStore, planned: PlannedStream, operation: OperationId): Promise<boolean> {

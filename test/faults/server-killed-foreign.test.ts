@@ -8,7 +8,7 @@ const points: readonly Point[] = [
   { name: 'spawn: before a stream is made', at: '^streams:before PUT .*/chat/', nth: 20 },
   { name: 'spawn: a stream made, others not', at: '^streams:after PUT .*/chat/', nth: 20 },
   { name: 'spawn: before the commit that shows it', at: '^pg:before COMMIT of .*SET reserved_by = NULL.*INSERT INTO operations', nth: 2 },
-  { name: 'spawn: shown, first message written down', at: '^pg:after COMMIT of .*SET reserved_by = NULL.*INSERT INTO operations', nth: 2 },
+  { name: 'spawn: shown, nobody told', at: '^pg:after COMMIT of .*SET reserved_by = NULL.*INSERT INTO operations', nth: 2 },
   { name: 'spawn: first messages on their way', at: '^streams:before POST .*/chat/', nth: 8 },
   { name: 'spawn: before its answer', at: '^http:before PUT /_electric/entities', nth: 20 },
   { name: 'append: written down, not sent', at: '^pg:after COMMIT of (?!.*INSERT INTO operations).*INSERT INTO append_intents', nth: 4 },

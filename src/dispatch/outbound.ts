@@ -10,6 +10,7 @@
  */
 import { type LookupAddress, lookup as resolve } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
+import { types } from 'node:util'
 import { Agent, buildConnector, type Dispatcher, request } from 'undici'
 import { errors } from '../domain/errors.js'
 import type { OutboundPolicy } from './outbound-policy.js'
@@ -65,13 +66,14 @@ export class Outbound {
     if (this.#calls >= this.#maxCalls) throw errors.OVERLOADED('outgoing calls').retryAfter(1) // O3
     this.#calls += 1
     const deadline = AbortSignal.timeout(call.limitMs)
+    const answer = this.#follow(call, deadline).finally(() => {
+      this.#calls -= 1 // not before: what is still resolving or connecting is in flight, whoever waits for it (O3)
+    })
     try {
-      return await this.#follow(call, deadline)
+      return await Promise.race([answer, expiryOf(deadline)]) // O2: undici ends a request that has no connection yet only when connecting ends
     } catch (failure) {
       if (failure instanceof OutboundFailure) throw failure
       throw new OutboundFailure(deadline.aborted ? `no answer within ${call.limitMs / 1000} s` : reasonOf(failure), { cause: failure })
-    } finally {
-      this.#calls -= 1
     }
   }
 
@@ -102,6 +104,12 @@ export class Outbound {
       ...(body === undefined ? {} : { body }),
     })
   }
+}
+
+async function expiryOf(deadline: AbortSignal): Promise<never> {
+  return await new Promise((_, reject) => {
+    deadline.addEventListener('abort', () => reject(deadline.reason), { once: true })
+  })
 }
 
 interface Step {
@@ -184,8 +192,10 @@ const knownReasons: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: 'certificate is for another host',
 }
 
-function causesOf(failure: unknown): (Error & { readonly code?: string })[] {
-  if (!(failure instanceof Error)) return []
-  const inner = failure instanceof AggregateError ? failure.errors.flatMap(causesOf) : []
-  return [failure, ...inner, ...causesOf(failure.cause)]
+type Cause = Error & { readonly code?: string; readonly errors?: readonly unknown[] }
+
+function causesOf(failure: unknown): Cause[] {
+  if (!types.isNativeError(failure)) return []
+  const cause: Cause = failure
+  return [cause, ...(cause.errors ?? []).flatMap(causesOf), ...causesOf(cause.cause)]
 }

@@ -29,6 +29,7 @@ import { WorkflowService } from './entities/workflow-service.js'
 import { loadEnvFile } from './env-file.js'
 import { buildApp } from './http/app.js'
 import { discoveredRegistration } from './http/entity-types/bodies.js'
+import { InFlight } from './http/in-flight.js'
 import { createLog } from './log.js'
 import { isScript, stopOnSignals } from './process.js'
 import type { AppendRequest, AppendVerdict } from './streams/store.js'
@@ -85,12 +86,13 @@ async function serve(config: Configuration, log: Logger, engine: Engine, connect
     publicUrl: () => config.baseUrl?.replace(/\/+$/, '') ?? url,
     isStopping: () => stopping,
   })
+  const inFlight = new InFlight(app.server)
   const url = await listen(app, config)
   return {
     url,
     stop: async () => {
       stopping = true
-      await stopServing(app, engine, useCases, service)
+      await stopServing(app, inFlight, engine, useCases, service)
       await stopWorking(worker, connection)
       await engine.close()
     },
@@ -170,19 +172,20 @@ async function listen(app: FastifyInstance, config: Configuration): Promise<stri
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
-/** spec/13 §9: held reads end cleanly, mutations in flight finish, new requests are refused by the closing listener. */
+/** spec/13 §9: held reads end cleanly, requests in flight are answered; until then the port stays open, and says 503 to health and to new mutations. */
 async function stopServing(
   app: FastifyInstance,
+  inFlight: InFlight,
   engine: Engine,
   { operations, signalling, tagging, outbound }: UseCases,
   service: WorkflowService,
 ): Promise<void> {
-  const closed = app.close()
   await engine.streams.close()
   await withinMs(
     drainLimitMs,
-    Promise.all([operations.spawns.drained(), signalling.drained(), tagging.drained(), engine.pipeline.drained()]),
+    Promise.all([inFlight.drained(), operations.spawns.drained(), signalling.drained(), tagging.drained(), engine.pipeline.drained()]),
   )
+  const closed = app.close()
   service.close()
   await outbound.close()
   app.server.closeAllConnections()

@@ -5,10 +5,12 @@
  * H2  `OPTIONS` is answered before anything is asked of the caller; health and the UI need no principal either.
  * H3  Everything else has a principal before it is routed, so no route sees a request without one.
  * H4  Unknown paths below `/_electric/` are 404 with an empty body; all other paths are Durable Streams traffic.
+ * H5  A stopping server begins no mutation; those it began are answered.
  */
 import type { Socket } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { z } from 'zod'
+import { errors } from '../domain/errors.js'
 import { SharedStateAccess } from '../entities/shared-state-access.js'
 import { createThroughProtocol, StreamAccess } from '../entities/stream-access.js'
 import { agentUiRoutes, isAgentUi } from './agent-ui.js'
@@ -82,8 +84,13 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
     reply.headers(corsHeaders) // H1
     if (request.method === 'OPTIONS') return await reply.code(204).send() // H2
     if (needsNoPrincipal(request.originalUrl)) return
+    if (parts.isStopping() && !isRead(request.method)) throw errors.SERVER_STOPPING() // H5
     request.principal = await resolvePrincipal(request, parts.authentication) // H3
   })
+}
+
+function isRead(method: string): boolean {
+  return method === 'GET' || method === 'HEAD'
 }
 
 function streamAccess({ database, directory, attachments }: Parts): StreamRouteParts['access'] {

@@ -180,10 +180,16 @@ async function stopServing(
   { operations, signalling, tagging, outbound }: UseCases,
   service: WorkflowService,
 ): Promise<void> {
-  await engine.streams.close()
   await withinMs(
     drainLimitMs,
-    Promise.all([inFlight.drained(), operations.spawns.drained(), signalling.drained(), tagging.drained(), engine.pipeline.drained()]),
+    Promise.all([
+      engine.streams.close(),
+      inFlight.drained(),
+      operations.spawns.drained(),
+      signalling.drained(),
+      tagging.drained(),
+      engine.pipeline.drained(),
+    ]),
   )
   const closed = app.close()
   service.close()

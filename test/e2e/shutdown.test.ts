@@ -5,7 +5,7 @@ import { expectStatus, refusal, Wire } from '../support/wire.js'
 let wire: Wire
 let blocker: pg.Client
 beforeAll(async () => {
-  wire = await Wire.start()
+  wire = await Wire.start({ replicas: 1 })
   await wire.spawned('/chat/a')
   blocker = new pg.Client({ connectionString: wire.house.databaseUrl })
   await blocker.connect()

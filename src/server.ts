@@ -16,6 +16,7 @@ import type { StreamPath } from './domain/ids.js'
 import type { SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
 import { Attachments } from './entities/attachments.js'
+import { AuthorizationHook, type AuthorizeRequest } from './entities/authorization-hook.js'
 import { CollectionWriting } from './entities/collection-writing.js'
 import { Discovery } from './entities/discovery.js'
 import { InboxEditing } from './entities/inbox-editing.js'
@@ -30,6 +31,7 @@ import { loadEnvFile } from './env-file.js'
 import { buildApp } from './http/app.js'
 import { discoveredRegistration } from './http/entity-types/bodies.js'
 import { InFlight } from './http/in-flight.js'
+import type { AuthenticateRequest, Authentication } from './http/principals.js'
 import { createLog } from './log.js'
 import { isScript, stopOnSignals } from './process.js'
 import type { AppendRequest, AppendVerdict } from './streams/store.js'
@@ -44,19 +46,33 @@ export interface RunningServer {
   stop(): Promise<void>
 }
 
-export async function startServer(config: Configuration, log: Logger): Promise<RunningServer> {
+/** What a program that embeds the server may bring (spec/13 §3). */
+export interface EmbeddingOptions {
+  /** Says who calls, instead of the header (spec/12 §1.3). */
+  readonly authenticateRequest?: AuthenticateRequest
+  /** Has the last word on every permission (spec/12 §5). */
+  readonly authorizeRequest?: AuthorizeRequest
+}
+
+export async function startServer(config: Configuration, log: Logger, embedding: EmbeddingOptions = {}): Promise<RunningServer> {
   installRuntime(log)
   const engine = await buildEngine(config, log)
   try {
     const connection = await connectTemporal(config)
-    return await serve(config, log, engine, connection)
+    return await serve(config, log, engine, connection, embedding)
   } catch (failure) {
     await engine.close()
     throw failure
   }
 }
 
-async function serve(config: Configuration, log: Logger, engine: Engine, connection: NativeConnection): Promise<RunningServer> {
+async function serve(
+  config: Configuration,
+  log: Logger,
+  engine: Engine,
+  connection: NativeConnection,
+  embedding: EmbeddingOptions,
+): Promise<RunningServer> {
   const client = new Client({ connection, namespace: config.temporal.namespace, identity: identity('http') })
   const service = new WorkflowService({
     connection,
@@ -81,7 +97,7 @@ async function serve(config: Configuration, log: Logger, engine: Engine, connect
     append: (path, append) => appended(engine.pipeline, path, append),
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,
-    authentication: { allowDevFallback: config.allowDevFallback, refuseSystemHeader: config.refuseSystemPrincipals },
+    authentication: authenticationOf(config, log, embedding),
     logger: log,
     publicUrl: () => config.baseUrl?.replace(/\/+$/, '') ?? url,
     isStopping: () => stopping,
@@ -96,6 +112,16 @@ async function serve(config: Configuration, log: Logger, engine: Engine, connect
       await stopWorking(worker, connection)
       await engine.close()
     },
+  }
+}
+
+function authenticationOf(config: Configuration, log: Logger, { authenticateRequest, authorizeRequest }: EmbeddingOptions): Authentication {
+  const warn = (failure: unknown, text: string) => log.warn({ err: failure }, text)
+  return {
+    allowDevFallback: config.allowDevFallback,
+    refuseSystemHeader: config.refuseSystemPrincipals,
+    ...(authenticateRequest === undefined ? {} : { authenticateRequest }),
+    ...(authorizeRequest === undefined ? {} : { hook: new AuthorizationHook(authorizeRequest, { tenant: config.tenant, warn }) }),
   }
 }
 

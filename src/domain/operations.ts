@@ -15,6 +15,8 @@ export interface SpawnItem {
   readonly url: EntityUrl
   /** The caller's key, `<kind>:<id>`. Whoever may start workflows is trusted to name it. */
   readonly principal: string
+  /** The caller's permissions were judged by the embedding program (spec/12 §5), whose word stands: they are not looked at again. */
+  readonly authorized?: true
   readonly args?: JsonObject
   readonly tags?: Tags
   readonly parent?: EntityUrl
@@ -40,6 +42,8 @@ export interface SignalItem {
   readonly url: EntityUrl
   /** The caller's key. */
   readonly principal: string
+  /** The caller's permissions were judged by the embedding program (spec/12 §5), whose word stands: they are not looked at again. */
+  readonly authorized?: true
   readonly signal: Signal
   readonly reason?: string
   readonly payload?: Json

@@ -19,7 +19,7 @@ import { spawnAddressRefusal } from '../domain/spawn-address.js'
 import { planPrincipal, planSpawn, type SpawnPlan } from '../domain/spawn-plan.js'
 import { refuseTags } from '../domain/tags.js'
 import type { EntityHead, FoundEntity } from '../registry/entities.js'
-import { authorize } from './authorize.js'
+import { authorize, type JudgedPrincipal, type PermissionOn, type Resource } from './authorize.js'
 import type { Directory } from './directory.js'
 import { signalFormRefusal, spawnFormRefusal } from './item-forms.js'
 
@@ -49,14 +49,14 @@ export class EntityRules implements Rules {
   }
 
   /** spec/02 §6.2, all rows but 4 (the body's form) and 13 (whether the URL is free). Throws the first refusal. */
-  async checkSpawn(item: SpawnItem): Promise<CheckedSpawn> {
+  async checkSpawn(item: SpawnItem, caller: JudgedPrincipal = callerOf(item)): Promise<CheckedSpawn> {
     const name = this.checkAddress(item.url)
-    const principal = callerOf(item)
+    const authorized = authorizing(item, caller)
     const registered = await this.#directory.type(name)
     if (registered === null) throw errors.UNKNOWN_ENTITY_TYPE(name)
-    await authorize(principal, 'spawn', registered)
+    await authorized('spawn', registered)
     const { type } = registered
-    const parent = item.parent ? await this.#parent(item.parent, principal) : null
+    const parent = item.parent ? await this.#parent(item.parent, authorized) : null
     const policy = chooseDispatchPolicy({
       ...(item.dispatchPolicy === undefined ? {} : { requested: item.dispatchPolicy }),
       parent: parent?.dispatch_policy ?? null,
@@ -70,7 +70,7 @@ export class EntityRules implements Rules {
     const sandbox = await this.#sandbox(item, parent, policy)
     const late = (sandbox instanceof AgentsError ? sandbox : null) ?? this.#formRefusal(item) ?? firstMessageRefusal(item, type)
     if (late !== null) throw (await this.#isTaken(item.url)) ? errors.DUPLICATE_URL(item.url) : late // row 13 before rows 14 and 15
-    return { principal, type, parent, sandbox: sandbox as Exclude<typeof sandbox, AgentsError> } // refused above
+    return { principal: caller, type, parent, sandbox: sandbox as Exclude<typeof sandbox, AgentsError> } // refused above
   }
 
   /** Row 14: spec/02 §8. */
@@ -116,10 +116,9 @@ export class EntityRules implements Rules {
   }
 
   /** spec/05 §1.2, rows 1, 3, 4 and 6. Throws the first refusal. */
-  async checkSignal(item: SignalItem): Promise<FoundEntity> {
-    const principal = callerOf(item)
+  async checkSignal(item: SignalItem, caller: JudgedPrincipal = callerOf(item)): Promise<FoundEntity> {
     const entity = await this.lookUp(item.url)
-    await authorize(principal, item.permission, entity)
+    await authorizing(item, caller)(item.permission, entity)
     if (entity.type === 'principal') throw errors.PRINCIPAL_REFUSES(item.permission === 'delete' ? 'killed' : 'signaled')
     if (isTerminal(entity.status)) throw errors.INVALID_SIGNAL(entity.status)
     return entity
@@ -135,11 +134,11 @@ export class EntityRules implements Rules {
     throw type === null ? errors.UNKNOWN_ENTITY_TYPE(typeOf(parsed)) : errors.ENTITY_NOT_FOUND(url)
   }
 
-  async #parent(url: string, principal: Principal): Promise<FoundEntity> {
+  async #parent(url: string, authorized: Authorizing): Promise<FoundEntity> {
     const parsed = parseEntityUrl(url)
     const parent = parsed === null ? null : await this.#directory.entity(parsed)
     if (parent === null) throw errors.PARENT_NOT_FOUND()
-    await authorize(principal, 'spawn', parent)
+    await authorized('spawn', parent)
     if (isTerminal(parent.status)) throw errors.NOT_RUNNING() // spec/02 §6.2, FREE: an orphan is refused, not made
     return parent
   }
@@ -160,6 +159,19 @@ function firstMessageRefusal({ initialMessage }: SpawnItem, type: EntityType): A
 
 /** A principal's URL is an entity URL by construction. */
 export const entityUrlOf = (principal: Principal): EntityUrl => principal.url as string as EntityUrl
+
+type Authorizing = <Asked extends Resource>(permission: PermissionOn<Asked>, resource: Asked) => Promise<void>
+
+/** Asks for the item's caller, unless the embedding program has spoken already. */
+const authorizing =
+  ({ authorized }: { readonly authorized?: true }, caller: JudgedPrincipal): Authorizing =>
+  async (permission, resource) => {
+    if (authorized !== true) await authorize(caller, permission, resource)
+  }
+
+/** The item as its operation carries it: what the embedding program has allowed is not asked again where it cannot be asked. */
+export const judgedBy = <Item extends SpawnItem | SignalItem>(caller: JudgedPrincipal, item: Item): Item =>
+  caller.judge === undefined ? item : { ...item, authorized: true }
 
 /** Whoever starts a workflow with a malformed caller is refused like a malformed header. */
 function callerOf(item: { readonly principal: string }): Principal {

@@ -10,8 +10,9 @@ import { operationId } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { SignalItem, SignalVerdict } from '../domain/operations.js'
 import { receive } from '../domain/signals.js'
+import type { JudgedPrincipal } from './authorize.js'
 import type { Operations } from './operations.js'
-import type { EntityRules } from './rules.js'
+import { type EntityRules, judgedBy } from './rules.js'
 
 export type Signalled = Extract<SignalVerdict, { outcome: 'signalled' }>
 
@@ -35,8 +36,9 @@ export class Signalling {
   }
 
   /** Signals an entity; throws the refusal. Row, event and (for an ending) the closed stream are durable when this returns. */
-  async signal(item: SignalItem): Promise<Signalled> {
-    const entity = await this.#rules.checkSignal(item)
+  async signal(asked: SignalItem, caller: JudgedPrincipal): Promise<Signalled> {
+    const item = judgedBy(caller, asked)
+    const entity = await this.#rules.checkSignal(asked, caller)
     const ends = receive(entity.status, item.signal)?.ends === true
     const passed = ends ? ({ outcome: 'deferred' } as const) : await this.#pass.add(item)
     const verdict = passed.outcome === 'deferred' ? await this.#operations.run(item) : passed

@@ -3,11 +3,11 @@ import { AgentsError, errors } from '../domain/errors.js'
 import type { SpawnItem, SpawnVerdict } from '../domain/operations.js'
 import type { Principal } from '../domain/principals.js'
 import type { FoundEntity } from '../registry/entities.js'
-import { isAllowed } from './authorize.js'
+import { isAllowed, type JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
 import type { Operations } from './operations.js'
 import { publicEntity } from './public.js'
-import { type EntityRules, entityUrlOf } from './rules.js'
+import { type EntityRules, entityUrlOf, judgedBy } from './rules.js'
 
 export interface Spawned {
   readonly entity: FoundEntity
@@ -30,9 +30,9 @@ export class Spawning {
   }
 
   /** Spawns `item` for `caller`; throws the refusal. The entity is complete and readable by every replica when this returns. */
-  async spawn(item: SpawnItem, caller: Principal): Promise<Spawned> {
+  async spawn(item: SpawnItem, caller: JudgedPrincipal): Promise<Spawned> {
     try {
-      return await this.#spawn(item)
+      return await this.#spawn(item, caller)
     } catch (failure) {
       const isDuplicate = failure instanceof AgentsError && failure.refusal.code === 'DUPLICATE_URL'
       throw isDuplicate ? await this.#withExisting(failure, item, caller) : failure
@@ -40,20 +40,20 @@ export class Spawning {
   }
 
   /** The runtime takes the entity from a duplicate's details and spares itself a request (spec/02 §6.5): where the caller may read it. */
-  async #withExisting(duplicate: AgentsError, { url }: SpawnItem, caller: Principal): Promise<AgentsError> {
+  async #withExisting(duplicate: AgentsError, { url }: SpawnItem, caller: JudgedPrincipal): Promise<AgentsError> {
     const existing = await this.#parts.directory.entity(url)
     if (existing === null || !(await isAllowed(caller, 'read', existing))) return duplicate
     return duplicate.withDetails({ entity: publicEntity(existing) })
   }
 
-  async #spawn(item: SpawnItem): Promise<Spawned> {
+  async #spawn(item: SpawnItem, caller: JudgedPrincipal): Promise<Spawned> {
     const { rules, directory, operations } = this.#parts
     const standing = directory.entity(item.url)
     standing.catch(() => undefined) // heard of below, unless the rules refuse first
-    await rules.checkSpawn(item)
+    await rules.checkSpawn(item, caller)
     // A URL that is taken is refused without a workflow; the race for a free one is decided by the INSERT.
     if ((await standing) !== null) throw errors.DUPLICATE_URL(item.url)
-    const verdict = await operations.run(item)
+    const verdict = await operations.run(judgedBy(caller, item))
     if (verdict.outcome === 'refused') throw new AgentsError(verdict.refusal)
     return { entity: await rules.lookUp(item.url), txid: verdict.txid }
   }

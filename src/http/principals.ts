@@ -2,10 +2,12 @@
 import type { FastifyRequest } from 'fastify'
 import { errors } from '../domain/errors.js'
 import { type Principal, parsePrincipal } from '../domain/principals.js'
+import type { AuthorizationHook, RequestFacts } from '../entities/authorization-hook.js'
+import type { JudgedPrincipal } from '../entities/authorize.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    principal: Principal
+    principal: JudgedPrincipal
   }
 }
 
@@ -13,6 +15,8 @@ declare module 'fastify' {
 export type AuthenticateRequest = (request: Request) => Promise<Principal | null | undefined> | Principal | null | undefined
 
 export interface Authentication {
+  /** The embedding program's last word on permissions; absent: the built-in rules alone. */
+  readonly hook?: AuthorizationHook
   readonly authenticateRequest?: AuthenticateRequest
   /** Requests without a principal act as `system:dev-local`. */
   readonly allowDevFallback: boolean
@@ -34,7 +38,21 @@ function parsed(text: string): Principal {
 
 export const devPrincipal: Principal = parsed('system:dev-local')
 
-export async function resolvePrincipal(request: FastifyRequest, authentication: Authentication): Promise<Principal> {
+export async function resolvePrincipal(request: FastifyRequest, authentication: Authentication): Promise<JudgedPrincipal> {
+  const principal = await identified(request, authentication)
+  const { hook } = authentication
+  return hook === undefined ? principal : { ...principal, judge: hook.judge(factsOf(request)) }
+}
+
+/** Header values as they came, several of one name joined. */
+function factsOf({ method, headers, originalUrl }: FastifyRequest): RequestFacts {
+  const texts = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, [value].flat().join(', ')]]))
+  const base = `http://${headers.host ?? 'localhost'}`
+  const url = URL.canParse(originalUrl, base) ? new URL(originalUrl, base).href : originalUrl
+  return { method, url, headers: Object.fromEntries(texts) }
+}
+
+async function identified(request: FastifyRequest, authentication: Authentication): Promise<Principal> {
   if (authentication.authenticateRequest !== undefined) return await fromCallback(request, authentication.authenticateRequest)
   const header = request.headers['electric-principal']
   if (header !== undefined) return fromHeader(String(header), authentication)

@@ -44,14 +44,17 @@ export function signalRoutes(app: FastifyInstance, parts: Parts): void {
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
     const sent = signalBody(request) // 400
     await authorize(request.principal, 'signal', entity) // 401
-    const done = await parts.signalling.signal({
-      url: entity.url,
-      principal: request.principal.key,
-      permission: 'signal',
-      signal: sent.signal,
-      ...(sent.reason === undefined ? {} : { reason: sent.reason }),
-      ...('payload' in sent ? { payload: sent.payload as Json } : {}),
-    }) // 400, 409
+    const done = await parts.signalling.signal(
+      {
+        url: entity.url,
+        principal: request.principal.key,
+        permission: 'signal',
+        signal: sent.signal,
+        ...(sent.reason === undefined ? {} : { reason: sent.reason }),
+        ...('payload' in sent ? { payload: sent.payload as Json } : {}),
+      },
+      request.principal,
+    ) // 400, 409
     return {
       url: done.url,
       signal: done.signal,
@@ -67,13 +70,16 @@ export function signalRoutes(app: FastifyInstance, parts: Parts): void {
     await authorize(request.principal, 'delete', entity) // 401
     const { url } = entity
     const reason = 'Legacy kill command'
-    const { txid } = await parts.signalling.signal({
-      url,
-      principal: request.principal.key,
-      permission: 'delete',
-      signal: 'SIGKILL',
-      reason,
-    })
+    const { txid } = await parts.signalling.signal(
+      {
+        url,
+        principal: request.principal.key,
+        permission: 'delete',
+        signal: 'SIGKILL',
+        reason,
+      },
+      request.principal,
+    )
     return { txid }
   })
 }

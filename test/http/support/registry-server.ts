@@ -81,7 +81,11 @@ export async function givenEntity(
 
 /** A server whose registry is a real Postgres; what spawns, sends and streams is not part of it. */
 export async function registryServer(
-  options: { readonly limits?: Partial<Limits>; readonly rewriteLoopbackTo?: string } = {},
+  options: {
+    readonly limits?: Partial<Limits>
+    readonly rewriteLoopbackTo?: string
+    readonly authentication?: Parts['authentication']
+  } = {},
 ): Promise<RegistryServer> {
   const fresh: FreshDatabase = await freshDatabase()
   const limits = { ...defaultLimits, ...options.limits }
@@ -111,6 +115,7 @@ export async function registryServer(
     streams,
     append: async (path, append) => await streams.append(path, append),
     publicUrl: () => 'http://public.example',
+    ...(options.authentication === undefined ? {} : { authentication: options.authentication }),
   })
   const send = async (method: string, path: string, sent?: unknown, as?: string): Promise<Answer> => {
     const headers = new Headers(as === undefined ? [] : [['electric-principal', as]])

@@ -18,6 +18,11 @@ export const variables = {
   },
   port: { names: ['ELECTRIC_AGENTS_PORT', 'PORT'], default: '4437', what: 'Port of the HTTP server.' },
   host: { names: ['ELECTRIC_AGENTS_HOST', 'HOST'], default: '0.0.0.0', what: 'Interface that the HTTP server listens on.' },
+  metricsPort: {
+    names: ['ELECTRIC_AGENTS_METRICS_PORT'],
+    default: 'unset: nothing is counted',
+    what: 'Port, on the same interface, that serves `/metrics` to Prometheus (docs/metrics.md).',
+  },
   baseUrl: {
     names: ['ELECTRIC_AGENTS_BASE_URL', 'BASE_URL'],
     default: 'the listening URL',

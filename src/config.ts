@@ -75,6 +75,7 @@ const schemas = {
       error: ({ input }) => `Invalid Postgres URL: "${withoutPassword(String(input))}"`,
     }),
   port: port('ELECTRIC_AGENTS', 1).default(4437),
+  metricsPort: port('metrics', 1).optional(),
   host: text.default('0.0.0.0'),
   baseUrl: url('base URL').optional(),
   streamsUrl: url('durable streams URL').optional(),

@@ -7,6 +7,7 @@ import type { Configuration } from './config.js'
 import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import { PostgresPipeline } from './dispatch/postgres-pipeline.js'
+import type { BatchObserver } from './domain/group-commit.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
 import { Directory } from './entities/directory.js'
 import { Rendezvous } from './entities/rendezvous.js'
@@ -31,7 +32,7 @@ export interface Engine {
 }
 
 /** Connects to Postgres, brings the schema up to date, and builds the parts. */
-export async function buildEngine(config: Configuration, log: Logger): Promise<Engine> {
+export async function buildEngine(config: Configuration, log: Logger, observeAppends?: BatchObserver): Promise<Engine> {
   const database = new Database({
     url: config.databaseUrl,
     tenant: config.tenant,
@@ -45,7 +46,7 @@ export async function buildEngine(config: Configuration, log: Logger): Promise<E
     await database.close()
     throw failure
   }
-  const { streams, pipeline, appends } = streamParts(config, database, log)
+  const { streams, pipeline, appends } = streamParts(config, database, log, observeAppends)
   const directory = new Directory(database, config.limits)
   const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
   const rendezvous = new Rendezvous()
@@ -71,11 +72,12 @@ function streamParts(
   config: Configuration,
   database: Database,
   log: Logger,
+  observeAppends: BatchObserver | undefined,
 ): { streams: StreamStore; pipeline: Pipeline; appends: Appends } {
   if (config.streams !== undefined) {
     const { url, bearer } = config.streams
     const streams = httpStreamStore({ url, log, ...(bearer === undefined ? {} : { bearer }) })
-    const pipeline = new ForeignPipeline(database, streams, config.limits)
+    const pipeline = new ForeignPipeline(database, streams, config.limits, observeAppends)
     const appends: Appends = {
       kind: 'intents',
       streams,
@@ -86,7 +88,7 @@ function streamParts(
     return { streams, pipeline, appends }
   }
   const streams = new PostgresStreams({ database, limits: config.limits })
-  const pipeline = new PostgresPipeline(database, streams.transactional, config.limits)
+  const pipeline = new PostgresPipeline(database, streams.transactional, config.limits, observeAppends)
   const appends: Appends = {
     kind: 'transaction',
     streams: streams.transactional,

@@ -33,7 +33,9 @@ import { discoveredRegistration } from './http/entity-types/bodies.js'
 import { InFlight } from './http/in-flight.js'
 import type { AuthenticateRequest, Authentication } from './http/principals.js'
 import { createLog } from './log.js'
+import { Metrics } from './metrics.js'
 import { isScript, stopOnSignals } from './process.js'
+import { readBacklog } from './registry/backlog.js'
 import type { AppendRequest, AppendVerdict } from './streams/store.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
 import { connectTemporal, identity, installRuntime, type RunningWorker, startWorker } from './worker.js'
@@ -56,10 +58,12 @@ export interface EmbeddingOptions {
 
 export async function startServer(config: Configuration, log: Logger, embedding: EmbeddingOptions = {}): Promise<RunningServer> {
   installRuntime(log)
-  const engine = await buildEngine(config, log)
+  const metrics = config.metricsPort === undefined ? undefined : new Metrics()
+  const engine = await buildEngine(config, log, metrics?.batches('append'))
+  metrics?.readBacklogFrom(() => readBacklog(engine.database))
   try {
     const connection = await connectTemporal(config)
-    return await serve(config, log, engine, connection, embedding)
+    return await serve(config, log, engine, connection, { ...embedding, metrics })
   } catch (failure) {
     await engine.close()
     throw failure
@@ -71,20 +75,23 @@ async function serve(
   log: Logger,
   engine: Engine,
   connection: NativeConnection,
-  embedding: EmbeddingOptions,
+  { metrics, ...embedding }: EmbeddingOptions & { readonly metrics: Metrics | undefined },
 ): Promise<RunningServer> {
   const client = new Client({ connection, namespace: config.temporal.namespace, identity: identity('http') })
   const service = new WorkflowService({
     connection,
     client,
     startLimitMs: config.limits.workflowStartLimitMs,
-    onChange: (state, reason) => log.warn({ reason }, `the workflow service is ${state}`),
+    onChange: (state, reason) => {
+      log.warn({ reason }, `the workflow service is ${state}`)
+      metrics?.workflowServiceIs(state)
+    },
   })
   const attributeBytes = (await ensureSearchAttributes(connection, config.temporal.namespace, log))
     ? config.limits.maxSearchAttributeBytes
     : null
   const worker = config.worker === 'in-process' ? await startWorker(config, connection, engine) : null
-  const useCases = buildUseCases(config, engine, service, attributeBytes, worker !== null)
+  const useCases = buildUseCases(config, engine, service, { attributeBytes, worksHere: worker !== null, metrics })
   await useCases.entityTypes.ensurePrincipalType()
   await ensureSweep(client, config.temporal.taskQueue, log)
   let stopping = false
@@ -99,17 +106,20 @@ async function serve(
     ...useCases,
     authentication: authenticationOf(config, log, embedding),
     logger: log,
+    ...(metrics === undefined ? {} : { observeRequest: metrics.observeRequest }),
     publicUrl: () => config.baseUrl?.replace(/\/+$/, '') ?? url,
     isStopping: () => stopping,
   })
   const inFlight = new InFlight(app.server)
   const url = await listen(app, config)
+  const metricsServer = config.metricsPort === undefined ? undefined : await metrics?.listen(config.host, config.metricsPort)
   return {
     url,
     stop: async () => {
       stopping = true
       await stopServing(app, inFlight, engine, useCases, service)
       await stopWorking(worker, connection)
+      await metricsServer?.close()
       await engine.close()
     },
   }
@@ -125,7 +135,19 @@ function authenticationOf(config: Configuration, log: Logger, { authenticateRequ
   }
 }
 
-function buildUseCases(config: Configuration, engine: Engine, service: WorkflowService, attributeBytes: number | null, worksHere: boolean) {
+interface Circumstances {
+  /** Null where the namespace has no search attributes of ours. */
+  readonly attributeBytes: number | null
+  readonly worksHere: boolean
+  readonly metrics: Metrics | undefined
+}
+
+function buildUseCases(
+  config: Configuration,
+  engine: Engine,
+  service: WorkflowService,
+  { attributeBytes, worksHere, metrics }: Circumstances,
+) {
   const shared = {
     taskQueue: config.temporal.taskQueue,
     attributeBytes,
@@ -137,6 +159,7 @@ function buildUseCases(config: Configuration, engine: Engine, service: WorkflowS
   const spawns = new Operations<SpawnItem, SpawnVerdict>({
     ...shared,
     kind: 'spawn',
+    ...(metrics === undefined ? {} : { observer: metrics.operations('spawn') }),
     workflowType: 'spawnEntities',
     large: largeOfSpawn,
     ...(worksHere ? { effect: (batch) => engine.activities.createEntities(batch) } : {}),
@@ -144,6 +167,7 @@ function buildUseCases(config: Configuration, engine: Engine, service: WorkflowS
   const closes = new Operations<SignalItem, SignalVerdict>({
     ...shared,
     kind: 'close',
+    ...(metrics === undefined ? {} : { observer: metrics.operations('close') }),
     workflowType: 'closeEntities',
     large: largeOfSignal,
     ...(worksHere ? { effect: (batch) => engine.activities.applySignals(batch) } : {}),

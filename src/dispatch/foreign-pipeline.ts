@@ -10,7 +10,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { type AgentsError, errors } from '../domain/errors.js'
-import { GroupCommit } from '../domain/group-commit.js'
+import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { Database, Transaction } from '../registry/database.js'
@@ -51,7 +51,7 @@ export class ForeignPipeline implements Pipeline {
   #inFlight = 0
   #idle: (() => void)[] = []
 
-  constructor(database: Database, streams: StreamStore, limits: Limits) {
+  constructor(database: Database, streams: StreamStore, limits: Limits, observe?: BatchObserver) {
     this.#database = database
     this.#streams = streams
     this.#ownedMs = limits.appendIntentOwnedMs
@@ -61,6 +61,7 @@ export class ForeignPipeline implements Pipeline {
       weigh: (append) => append.body.length,
       maxWaiting: limits.maxWaitingAppends,
       overloaded: () => errors.OVERLOADED('appends').retryAfter(1),
+      ...(observe === undefined ? {} : { observe }),
     })
   }
 

@@ -5,7 +5,7 @@
  */
 import type { EntityStatus } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
-import { GroupCommit } from '../domain/group-commit.js'
+import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import type { EntityUrl, StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
@@ -30,7 +30,7 @@ export class PostgresPipeline implements Pipeline {
   readonly #streams: TransactionalStreams
   readonly #commits: GroupCommit<PipelineAppend, PipelineVerdict>
 
-  constructor(database: Database, streams: TransactionalStreams, limits: Limits) {
+  constructor(database: Database, streams: TransactionalStreams, limits: Limits, observe?: BatchObserver) {
     this.#database = database
     this.#streams = streams
     this.#commits = new GroupCommit((appends) => this.#commitOrSplit(appends), {
@@ -39,6 +39,7 @@ export class PostgresPipeline implements Pipeline {
       weigh: (append) => append.body.length,
       maxWaiting: limits.maxWaitingAppends,
       overloaded: () => errors.OVERLOADED('appends').retryAfter(1),
+      ...(observe === undefined ? {} : { observe }),
     })
   }
 

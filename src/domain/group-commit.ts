@@ -21,11 +21,18 @@ export interface GroupCommitOptions<Item> {
   readonly weigh?: (item: Item) => number
   /** The refusal when the queue is full (G3). */
   readonly overloaded: () => Error
+  /** Told of each batch as it leaves. */
+  readonly observe?: BatchObserver
 }
+
+/** Items of a batch, and how long the first of them waited for it. */
+export type BatchObserver = (batch: { readonly items: number; readonly waitedMs: number }) => void
 
 interface Waiting<Item, Verdict> {
   readonly item: Item
   readonly weight: number
+  /** Of `performance.now()`; 0 where nobody observes. */
+  readonly since: number
   readonly resolve: (verdict: Verdict) => void
   readonly reject: (failure: unknown) => void
 }
@@ -51,7 +58,13 @@ export class GroupCommit<Item, Verdict> {
   add(item: Item): Promise<Verdict> {
     if (this.waiting >= this.#options.maxWaiting) return Promise.reject(this.#options.overloaded()) // G3
     return new Promise<Verdict>((resolve, reject) => {
-      this.#waiting.push({ item, weight: this.#options.weigh?.(item) ?? 0, resolve, reject })
+      this.#waiting.push({
+        item,
+        weight: this.#options.weigh?.(item) ?? 0,
+        since: this.#options.observe === undefined ? 0 : performance.now(),
+        resolve,
+        reject,
+      })
       this.#startLane() // G2
     })
   }
@@ -86,6 +99,7 @@ export class GroupCommit<Item, Verdict> {
   }
 
   async #settled(batch: readonly Waiting<Item, Verdict>[]): Promise<void> {
+    this.#options.observe?.({ items: batch.length, waitedMs: performance.now() - (batch[0]?.since ?? 0) })
     try {
       const verdicts = await this.#commit(batch.map((waiting) => waiting.item))
       if (verdicts.length !== batch.length) throw new Error(`a batch of ${batch.length} answered ${verdicts.length} verdicts`)

@@ -14,7 +14,7 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowFailedError, type Workflo
 import { refusalOf } from '../client/refusals.js'
 import { secondWorkflowId, startOptions, workflowIdOf } from '../client/starts.js'
 import { errors } from '../domain/errors.js'
-import { GroupCommit } from '../domain/group-commit.js'
+import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { type EntityUrl, type OperationId, operationId } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { Begun, Verdict } from '../domain/operations.js'
@@ -33,6 +33,12 @@ export interface OperationBatch<Item> {
   readonly items: readonly Item[]
 }
 
+export interface OperationsObserver {
+  readonly batch: BatchObserver
+  started(eagerly: boolean): void
+  answered(by: 'here' | 'result'): void
+}
+
 export interface OperationsOptions<Item extends OperationItem, Answer extends Verdict> {
   readonly kind: 'spawn' | 'close'
   readonly workflowType: string
@@ -45,6 +51,7 @@ export interface OperationsOptions<Item extends OperationItem, Answer extends Ve
   readonly limits: Limits
   /** The activity that the workflow begins with, where this process may begin it itself after the acknowledgement (O2). */
   readonly effect?: (batch: OperationBatch<Item>) => Promise<Begun<Answer>>
+  readonly observer?: OperationsObserver
   /** What may be large in an item, as JSON text (undefined: nothing), and the item without it. */
   readonly large: (item: Item) => { readonly text: string; readonly rest: Item } | undefined
 }
@@ -77,6 +84,7 @@ export class Operations<Item extends OperationItem, Answer extends Verdict> {
       weigh: ({ bytes }) => bytes,
       maxWaiting: limits.maxWaitingOperations,
       overloaded: () => errors.OVERLOADED(`${options.kind} operations`).retryAfter(1),
+      ...(options.observer === undefined ? {} : { observe: options.observer.batch }),
     })
   }
 
@@ -96,6 +104,7 @@ export class Operations<Item extends OperationItem, Answer extends Verdict> {
     const here = rendezvous.expect(id) as Promise<readonly Answer[]> // an operation of this kind delivers this kind's verdicts
     try {
       const handle = await this.#start(batch)
+      this.#options.observer?.started(handle.eagerlyStarted)
       return await this.#answers(batch, handle, here)
     } finally {
       rendezvous.forget(id)
@@ -153,7 +162,12 @@ export class Operations<Item extends OperationItem, Answer extends Verdict> {
     })
     for (const waiting of [elsewhere, tooLate]) waiting.catch(() => undefined) // the race reports; what comes after it is of no interest
     try {
-      return await Promise.race([begun, here, elsewhere, tooLate])
+      const answeredHere = Promise.race([begun, here]).then((verdicts) => ({ by: 'here', verdicts }) as const)
+      const answeredElsewhere = elsewhere.then((verdicts) => ({ by: 'result', verdicts }) as const)
+      answeredElsewhere.catch(() => undefined) // like `elsewhere`
+      const { by, verdicts } = await Promise.race([answeredHere, answeredElsewhere, tooLate])
+      this.#options.observer?.answered(by)
+      return verdicts
     } finally {
       abandon.abort()
     }

@@ -59,6 +59,7 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
   app.setNotFoundHandler(nothingHere)
   openApi(app)
   everyRequest(app, parts)
+  observed(app, parts)
   health(app, parts)
   agentUiRoutes(app, parts.agentUiFolder)
   app.register((scope, _options, done) => {
@@ -86,6 +87,13 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
     if (needsNoPrincipal(request.originalUrl)) return
     if (parts.isStopping() && !isRead(request.method)) throw errors.SERVER_STOPPING() // H5
     request.principal = await resolvePrincipal(request, parts.authentication) // H3
+  })
+}
+
+function observed(app: FastifyInstance, { observeRequest }: Parts): void {
+  if (observeRequest === undefined) return
+  app.addHook('onResponse', async ({ method, routeOptions }, reply) => {
+    observeRequest({ method, route: routeOptions.url ?? '', status: reply.statusCode, seconds: reply.elapsedTime / 1_000 })
   })
 }
 

@@ -23,6 +23,14 @@ export interface PrincipalEntities {
   ensure(principal: Principal): Promise<unknown>
 }
 
+/** Told of every answer; `route` is a template, or empty where none matched. */
+export type ObserveRequest = (request: {
+  readonly method: string
+  readonly route: string
+  readonly status: number
+  readonly seconds: number
+}) => void
+
 export interface Parts {
   readonly limits: Limits
   readonly database: Database
@@ -44,6 +52,7 @@ export interface Parts {
   readonly publicUrl: () => string
   readonly authentication: Authentication
   readonly logger: FastifyBaseLogger
+  readonly observeRequest?: ObserveRequest
   /** Folder of the built agent UI; absent: `AGENT_UI_NOT_FOUND`. */
   readonly agentUiFolder?: string
   /** True from the moment when the process was told to stop: the health route then answers 503 (spec/13 §9). */

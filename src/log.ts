@@ -10,6 +10,10 @@ export interface LogOptions {
   readonly folder?: string
 }
 
+/** Members that are nobody's to read, wherever a line may carry them; nothing of ours logs them, an error of a library might. */
+const secretNames = ['authorization', 'password', 'token', 'claimToken', 'writeToken', 'payload', 'body', 'headers', 'connectionString']
+export const redaction = { paths: secretNames.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]), censor: '[redacted]' }
+
 export function createLog(options: LogOptions): Logger {
   const streams: StreamEntry[] = [
     { level: 'trace', stream: pretty({ ignore: 'pid,hostname', messageFormat: '[agent-server] {msg}', sync: true }) },
@@ -17,7 +21,10 @@ export function createLog(options: LogOptions): Logger {
   const file = options.folder === undefined ? null : fileIn(options.folder)
   if (file !== null) streams.push({ level: 'trace', stream: pino.destination({ dest: file, sync: false, mkdir: false }) })
   const silent = options.level === 'silent'
-  return pino({ level: options.level, base: null }, silent ? pino.destination({ dest: 1, sync: true }) : multistream(streams))
+  return pino(
+    { level: options.level, base: null, redact: redaction },
+    silent ? pino.destination({ dest: 1, sync: true }) : multistream(streams),
+  )
 }
 
 function fileIn(folder: string): string | null {

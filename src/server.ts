@@ -97,6 +97,7 @@ async function serve(
   let stopping = false
   const app = await buildApp({
     limits: config.limits,
+    tenant: config.tenant,
     database: engine.database,
     directory: engine.directory,
     rules: engine.rules,

@@ -19,6 +19,7 @@ import { lockEntities, setStatuses } from '../registry/statuses.js'
 import type { StreamAppend } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
 import type { Parts } from './parts.js'
+import { tracedBatch } from './tracing.js'
 
 export interface SignalActivities {
   /** Rows and events of a batch. Idempotent by `operationId`. */
@@ -29,7 +30,8 @@ export interface SignalActivities {
 
 export const signalActivities = (parts: Parts): SignalActivities => ({
   async applySignals(batch) {
-    return await carryOut(parts, batch)
+    const attributesOf = ({ url, signal }: SignalItem) => ({ 'electric_agents.entity.url': url, 'electric_agents.signal': signal })
+    return await tracedBatch('electric_agents.signal', batch.items, attributesOf, () => carryOut(parts, batch))
   },
 
   async landSignals({ operationId }) {

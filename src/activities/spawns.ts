@@ -8,7 +8,7 @@
  *     A crash in between is continued or undone by the workflow; what an operation reserved is found by its id.
  */
 import { AgentsError, errors } from '../domain/errors.js'
-import { type EntityUrl, mainStream } from '../domain/ids.js'
+import { type EntityUrl, mainStream, typeOf } from '../domain/ids.js'
 import type { Begun, SpawnBatch, SpawnItem, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import { findOutcome, findPayloads, insertPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
@@ -16,6 +16,7 @@ import { foreignStreamsRow } from './foreign-streams.js'
 import { createTogether, insertRows } from './new-entities.js'
 import type { Parts } from './parts.js'
 import { completePrincipal } from './principals.js'
+import { tracedBatch } from './tracing.js'
 
 export interface SpawnActivities {
   /** Everything, or (with a foreign stream server) the reservation. Idempotent by `operationId`. */
@@ -24,17 +25,28 @@ export interface SpawnActivities {
 
 export const spawnActivities = (parts: Parts): SpawnActivities => ({
   async createEntities(batch) {
-    const items = await withPayloads(parts, batch.items)
-    const [answers, newcomers] = await Promise.all([
-      Promise.all(items.map((item, index) => parts.rules.planSpawn(item, `${batch.operationId}/${index}`))),
-      parts.rules.planPrincipals([...new Set(items.map((item) => item.principal))]),
-    ])
-    const callers = new Set<string>(answers.filter(isPlan).flatMap((plan) => plan.entity.created_by ?? []))
-    const wanted = newcomers.filter((plan) => callers.has(plan.entity.url)) // who is refused gets no entity
-    if (parts.appends.kind === 'intents') for (const plan of wanted) await completePrincipal(parts, plan)
-    return await carryOut(parts, batch, answers, parts.appends.kind === 'intents' ? [] : wanted)
+    return await tracedBatch('electric_agents.spawn', batch.items, spanAttributesOf, () => createEntities(parts, batch))
   },
 })
+
+/** spec/13 §7. */
+const spanAttributesOf = ({ url, parent }: SpawnItem) => ({
+  'electric_agents.entity.type': typeOf(String(url) as EntityUrl), // a workflow's input may be anything
+  'electric_agents.entity.url': url,
+  ...(parent === undefined ? {} : { 'electric_agents.entity.parent': parent }),
+})
+
+async function createEntities(parts: Parts, batch: SpawnBatch): Promise<Begun<SpawnVerdict>> {
+  const items = await withPayloads(parts, batch.items)
+  const [answers, newcomers] = await Promise.all([
+    Promise.all(items.map((item, index) => parts.rules.planSpawn(item, `${batch.operationId}/${index}`))),
+    parts.rules.planPrincipals([...new Set(items.map((item) => item.principal))]),
+  ])
+  const callers = new Set<string>(answers.filter(isPlan).flatMap((plan) => plan.entity.created_by ?? []))
+  const wanted = newcomers.filter((plan) => callers.has(plan.entity.url)) // who is refused gets no entity
+  if (parts.appends.kind === 'intents') for (const plan of wanted) await completePrincipal(parts, plan)
+  return await carryOut(parts, batch, answers, parts.appends.kind === 'intents' ? [] : wanted)
+}
 
 type Answer = SpawnPlan | AgentsError
 

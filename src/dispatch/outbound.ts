@@ -12,6 +12,7 @@ import { type LookupAddress, lookup as resolve } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import { types } from 'node:util'
 import { Agent, buildConnector, type Dispatcher, request } from 'undici'
+import { carriedTrace } from '../activities/tracing.js'
 import { errors } from '../domain/errors.js'
 import type { OutboundPolicy } from './outbound-policy.js'
 
@@ -100,7 +101,7 @@ export class Outbound {
       signal,
       headersTimeout: limitMs,
       bodyTimeout: limitMs,
-      ...(headers === undefined ? {} : { headers }),
+      headers: { ...headers, ...carriedTrace().trace },
       ...(body === undefined ? {} : { body }),
     })
   }

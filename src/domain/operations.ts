@@ -17,6 +17,8 @@ export interface SpawnItem {
   readonly principal: string
   /** The caller's permissions were judged by the embedding program (spec/12 §5), whose word stands: they are not looked at again. */
   readonly authorized?: true
+  /** W3C trace context of the request that asks, so that whoever carries it out continues the trace. */
+  readonly trace?: Readonly<Record<string, string>>
   readonly args?: JsonObject
   readonly tags?: Tags
   readonly parent?: EntityUrl
@@ -44,6 +46,8 @@ export interface SignalItem {
   readonly principal: string
   /** The caller's permissions were judged by the embedding program (spec/12 §5), whose word stands: they are not looked at again. */
   readonly authorized?: true
+  /** W3C trace context of the request that asks, so that whoever carries it out continues the trace. */
+  readonly trace?: Readonly<Record<string, string>>
   readonly signal: Signal
   readonly reason?: string
   readonly payload?: Json

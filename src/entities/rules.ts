@@ -2,7 +2,9 @@
  * The rules of spawning and signalling, the same for a request over HTTP (which is refused before a workflow is started) and for the
  * activity (which serves callers who start workflows themselves). Look-ups are batched by the directory.
  */
+
 import type { Rules } from '../activities/parts.js'
+import { carriedTrace } from '../activities/tracing.js'
 import { chooseDispatchPolicy, isWebhookUrl } from '../domain/dispatch-policy.js'
 import { type DispatchPolicy, type EntityType, isTerminal, type SandboxSelection } from '../domain/entity.js'
 import { effectiveSchemas } from '../domain/entity-types.js'
@@ -169,9 +171,15 @@ const authorizing =
     if (authorized !== true) await authorize(caller, permission, resource)
   }
 
-/** The item as its operation carries it: what the embedding program has allowed is not asked again where it cannot be asked. */
-export const judgedBy = <Item extends SpawnItem | SignalItem>(caller: JudgedPrincipal, item: Item): Item =>
-  caller.judge === undefined ? item : { ...item, authorized: true }
+/**
+ * The item as its operation carries it: with the trace of its request, and with what the embedding program has allowed, which is not asked
+ * again where it cannot be asked.
+ */
+export const carriedBy = <Item extends SpawnItem | SignalItem>(caller: JudgedPrincipal, item: Item): Item => ({
+  ...item,
+  ...carriedTrace(),
+  ...(caller.judge === undefined ? {} : { authorized: true }),
+})
 
 /** Whoever starts a workflow with a malformed caller is refused like a malformed header. */
 function callerOf(item: { readonly principal: string }): Principal {

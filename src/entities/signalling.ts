@@ -12,7 +12,7 @@ import type { SignalItem, SignalVerdict } from '../domain/operations.js'
 import { receive } from '../domain/signals.js'
 import type { JudgedPrincipal } from './authorize.js'
 import type { Operations } from './operations.js'
-import { type EntityRules, judgedBy } from './rules.js'
+import { carriedBy, type EntityRules } from './rules.js'
 
 export type Signalled = Extract<SignalVerdict, { outcome: 'signalled' }>
 
@@ -37,7 +37,7 @@ export class Signalling {
 
   /** Signals an entity; throws the refusal. Row, event and (for an ending) the closed stream are durable when this returns. */
   async signal(asked: SignalItem, caller: JudgedPrincipal): Promise<Signalled> {
-    const item = judgedBy(caller, asked)
+    const item = carriedBy(caller, asked)
     const entity = await this.#rules.checkSignal(asked, caller)
     const ends = receive(entity.status, item.signal)?.ends === true
     const passed = ends ? ({ outcome: 'deferred' } as const) : await this.#pass.add(item)

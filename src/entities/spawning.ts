@@ -7,7 +7,7 @@ import { isAllowed, type JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
 import type { Operations } from './operations.js'
 import { publicEntity } from './public.js'
-import { type EntityRules, entityUrlOf, judgedBy } from './rules.js'
+import { carriedBy, type EntityRules, entityUrlOf } from './rules.js'
 
 export interface Spawned {
   readonly entity: FoundEntity
@@ -53,7 +53,7 @@ export class Spawning {
     await rules.checkSpawn(item, caller)
     // A URL that is taken is refused without a workflow; the race for a free one is decided by the INSERT.
     if ((await standing) !== null) throw errors.DUPLICATE_URL(item.url)
-    const verdict = await operations.run(judgedBy(caller, item))
+    const verdict = await operations.run(carriedBy(caller, item))
     if (verdict.outcome === 'refused') throw new AgentsError(verdict.refusal)
     return { entity: await rules.lookUp(item.url), txid: verdict.txid }
   }

@@ -24,6 +24,7 @@ import type { Parts } from './parts.js'
 import { resolvePrincipal } from './principals.js'
 import { jsonRoutes } from './routes.js'
 import { type StreamRouteParts, streamRoutes } from './streams/routes.js'
+import { tracedRequests } from './tracing.js'
 import { routedUrl } from './urls.js'
 
 const healthPath = '/_electric/health'
@@ -58,6 +59,7 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
   app.setErrorHandler(renderError)
   app.setNotFoundHandler(nothingHere)
   openApi(app)
+  tracedRequests(app, parts.tenant)
   everyRequest(app, parts)
   observed(app, parts)
   health(app, parts)

@@ -33,6 +33,7 @@ export type ObserveRequest = (request: {
 
 export interface Parts {
   readonly limits: Limits
+  readonly tenant: string
   readonly database: Database
   readonly directory: Directory
   readonly entityTypes: EntityTypes

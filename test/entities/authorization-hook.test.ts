@@ -2,7 +2,7 @@ import { defaultLimits } from '../../src/domain/limits.js'
 import { type AuthorizationAnswer, AuthorizationHook, type AuthorizationInput } from '../../src/entities/authorization-hook.js'
 import { authorize, isAllowed, type JudgedPrincipal } from '../../src/entities/authorize.js'
 import { Directory } from '../../src/entities/directory.js'
-import { EntityRules, judgedBy } from '../../src/entities/rules.js'
+import { carriedBy, EntityRules } from '../../src/entities/rules.js'
 import { principal, type RegistryServer, registryServer } from '../http/support/registry-server.js'
 import { developing } from '../http/support/server.js'
 
@@ -131,8 +131,8 @@ describe('a server with a hook', () => {
     const caller = judged('user:kim')
 
     await expect(rules.checkSpawn(item, caller)).resolves.toMatchObject({ type: { name: 'chat' } })
-    expect(await rules.planSpawn(judgedBy(caller, item), 'seed')).toMatchObject({ entity: { url: '/chat/a' } })
-    expect(await rules.planSpawn(judgedBy(principal('user:kim'), item), 'seed')).toMatchObject({ refusal: { status: 401 } })
+    expect(await rules.planSpawn(carriedBy(caller, item), 'seed')).toMatchObject({ entity: { url: '/chat/a' } })
+    expect(await rules.planSpawn(carriedBy(principal('user:kim'), item), 'seed')).toMatchObject({ refusal: { status: 401 } })
     const denied = hooked(() => ({ decision: 'deny' })).judged('user:sam')
     await expect(rules.checkSpawn({ ...item, principal: 'user:sam' }, denied)).rejects.toMatchObject({ refusal: { status: 401 } })
   })

@@ -6,6 +6,7 @@
  * D3  A connection whose transaction failed in an unknown way is thrown away, never reused.
  * D4  `transaction` repeats its body after a serialisation failure, a deadlock, or a lost connection: bodies have no effects but their statements.
  * D5  A commit whose answer was lost is looked up by its transaction id before anything is said about it: never a blind failure, never a second effect.
+ *     After a crash of Postgres an id that never became durable is given out again: there "committed" may be somebody else's, and the outcome is unknown.
  * D6  A plan never outlives what it was made for: each execution is planned for the sizes and parameters of that moment, and finds rows by key.
  * D7  Statements that do not need each other's answers travel together; Postgres carries them out in the order in which they were asked.
  */
@@ -80,9 +81,26 @@ const networkCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'
 const brokenConnection =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
 
+/** A transaction may have happened, or not: nobody may say that it did, and nobody may repeat it. */
+export class CommitUnknown extends Error {
+  constructor(reason: string, cause: unknown) {
+    super(`the outcome of a commit is unknown: ${reason}`, { cause })
+    this.name = 'CommitUnknown'
+  }
+}
+
+/** Differs after every crash of Postgres: its start, and the statistics that it loses by crashing. */
+const incarnationSql = `pg_postmaster_start_time()::text || ' ' || coalesce((SELECT stats_reset::text FROM pg_stat_wal), '')`
+
+async function incarnationOf(client: pg.ClientBase): Promise<string> {
+  const { rows } = await client.query(`SELECT ${incarnationSql} AS incarnation`)
+  return String(rows[0]?.incarnation)
+}
+
 /** Whether a statement failed because Postgres cannot be reached (as opposed to refusing it). */
 export function isConnectionFailure(failure: unknown): boolean {
   if (!(failure instanceof Error)) return false
+  if (failure instanceof CommitUnknown) return true
   const code = sqlState(failure)
   if (code === undefined) return brokenConnection.test(failure.message)
   return networkCodes.has(code) || /^(08|57P)/.test(code) // connection exceptions; shutdown, crash, cannot connect now
@@ -111,6 +129,7 @@ export class Database implements Queryable {
   readonly url: string
   readonly #pool: pg.Pool
   readonly #holdMs: number
+  readonly #incarnations = new WeakMap<object, string>()
 
   constructor(options: DatabaseOptions) {
     this.tenant = options.tenant
@@ -126,6 +145,7 @@ export class Database implements Queryable {
       types,
       onConnect: async (client) => {
         await client.query(planning)
+        this.#incarnations.set(client, await incarnationOf(client))
       },
       ...(options.options === undefined ? {} : { options: options.options }),
     })
@@ -145,6 +165,7 @@ export class Database implements Queryable {
       try {
         return await this.#attempt(body, options)
       } catch (failure) {
+        if (failure instanceof CommitUnknown) throw failure
         if (isConnectionFailure(failure) && Date.now() < holdUntil) await delay(Math.min(50 * attempt, 500))
         else if (attempt >= maxAttempts || !retryable.has(sqlState(failure) ?? '')) throw failure
       }
@@ -192,28 +213,34 @@ export class Database implements Queryable {
       throw failure
     }
     try {
-      await client.query('COMMIT')
+      const { command } = await client.query('COMMIT')
+      if (command !== 'COMMIT') throw new Error(`a transaction ended with ${command}`) // one of its statements had failed unheard
       client.release()
     } catch (failure) {
       client.release(true) // D3
-      if (!isConnectionFailure(failure) || !(await this.#hasCommitted(xid, failure))) throw failure
+      const incarnation = this.#incarnations.get(client)
+      if (!isConnectionFailure(failure) || !(await this.#hasCommitted(xid, incarnation, failure))) throw failure
     }
     return result
   }
 
-  /** D5. Throws `lost` when Postgres cannot be asked in time. */
-  async #hasCommitted(xid: string, lost: unknown): Promise<boolean> {
+  /** D5. Throws `CommitUnknown` where it cannot be told. */
+  async #hasCommitted(xid: string, incarnation: string | undefined, lost: unknown): Promise<boolean> {
     const deadline = Date.now() + this.#holdMs
     while (Date.now() < deadline) {
-      const status = await this.#pool.query('SELECT pg_xact_status($1::xid8) AS status', [xid]).then(
-        ({ rows }) => String(rows[0]?.status),
-        () => 'unknown',
+      const found = await this.#pool.query(`SELECT pg_xact_status($1::xid8) AS status, ${incarnationSql} AS incarnation`, [xid]).then(
+        ({ rows }) => rows[0] as { readonly status: string | null; readonly incarnation: string },
+        () => null,
       )
-      if (status === 'committed') return true
-      if (status === 'aborted') return false
+      if (found !== null && found.incarnation !== incarnation) {
+        if (found.status !== 'committed') return false // had it been ours, it would be
+        throw new CommitUnknown('Postgres crashed meanwhile', lost)
+      }
+      if (found?.status === 'committed') return true
+      if (found?.status === 'aborted') return false
       await delay(100)
     }
-    throw new Error('the outcome of a commit is unknown: Postgres does not answer', { cause: lost })
+    throw new CommitUnknown('Postgres does not answer', lost)
   }
 
   #queryableOn(client: pg.PoolClient): Queryable {

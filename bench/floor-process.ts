@@ -171,6 +171,9 @@ async function shell(): Promise<string> {
       return { txid: '00000000-0000-0000-0000-000000000000' }
     })
     scope.post('/_electric/bench/:type/:instanceId/tags/:tagKey', async (request) => tagBody(request))
+    const bytes = Buffer.alloc(1_024 * 1_024, 'x')
+    scope.get('/_electric/bench/bytes', async (_request, reply) => reply.type('application/octet-stream').send(bytes))
+    scope.post('/_electric/bench/bytes', async () => ({}))
     fan(scope)
     done()
   })

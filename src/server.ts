@@ -36,6 +36,7 @@ import { createLog } from './log.js'
 import { Metrics } from './metrics.js'
 import { isScript, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
+import { insertUsers } from './registry/spawning.js'
 import type { AppendRequest, AppendVerdict } from './streams/store.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
 import { connectTemporal, identity, installRuntime, type RunningWorker, startWorker } from './worker.js'
@@ -178,6 +179,7 @@ function buildUseCases(
     directory: engine.directory,
     operations: spawns,
     ensurePrincipals: (keys) => ensurePrincipals(engine.parts, keys),
+    ensureUser: (id) => engine.database.transaction((tx) => insertUsers(tx, [id])),
   })
   const outbound = new Outbound({ policy: outboundPolicy(config.outbound), maxCalls: config.limits.maxOutboundCalls })
   return {

@@ -1,4 +1,5 @@
 /** Spawning an entity, and making sure that a principal has its own (spec/02 §6, spec/01 §3). */
+import { LRUCache } from 'lru-cache'
 import { AgentsError, errors } from '../domain/errors.js'
 import type { SpawnItem, SpawnVerdict } from '../domain/operations.js'
 import type { Principal } from '../domain/principals.js'
@@ -20,10 +21,14 @@ export interface SpawningParts {
   readonly operations: Operations<SpawnItem, SpawnVerdict>
   /** Makes the entities of those principals that have none. */
   readonly ensurePrincipals: (keys: readonly string[]) => Promise<void>
+  readonly ensureUser: (id: string) => Promise<void>
 }
+
+const maxRememberedUsers = 10_000
 
 export class Spawning {
   readonly #parts: SpawningParts
+  readonly #ensuredUsers = new LRUCache<string, true>({ max: maxRememberedUsers })
 
   constructor(parts: SpawningParts) {
     this.#parts = parts
@@ -62,8 +67,18 @@ export class Spawning {
   async ensurePrincipal(principal: Principal): Promise<FoundEntity> {
     const { directory, ensurePrincipals, rules } = this.#parts
     const known = await directory.entity(entityUrlOf(principal))
-    if (known !== null) return known
+    if (known !== null) {
+      await this.#ensureUser(principal)
+      return known
+    }
     await ensurePrincipals([principal.key])
     return await rules.lookUp(principal.url)
+  }
+
+  /** The row of a user is there whenever its principal writes, also when somebody has removed it (spec/03 §7); asked once per process and user. */
+  async #ensureUser({ kind, id }: Principal): Promise<void> {
+    if (kind !== 'user' || this.#ensuredUsers.has(id)) return
+    await this.#parts.ensureUser(id)
+    this.#ensuredUsers.set(id, true)
   }
 }

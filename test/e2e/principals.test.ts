@@ -54,6 +54,16 @@ describe('the entity of a principal (spec/01 §3, spec/12 §1.4)', () => {
     expect(await wire.sql(`SELECT count(*)::int AS count FROM entities WHERE url LIKE '/principal/user%ann'`)).toEqual([{ count: 1 }])
   })
 
+  it('of a user has its row again when it writes through a process that has not seen it yet, should somebody have removed that', async () => {
+    await wire.register('bobs', {}, 'user:bob')
+    await wire.spawned('/bobs/a', {}, 'user:bob')
+    await wire.sql(`DELETE FROM users WHERE id = 'bob'`)
+
+    expectStatus(200, await wire.send('/bobs/a', { payload: 1 }, 'user:bob'))
+
+    expect(await wire.sql(`SELECT id FROM users WHERE id = 'bob'`)).toEqual([{ id: 'bob' }])
+  })
+
   it('is made once when many first requests come at once, and all of them succeed', async () => {
     await wire.spawned('/chat/shared')
     await wire.sql(`UPDATE entities SET created_by = '/principal/user%3Arace' WHERE url = '/chat/shared'`)

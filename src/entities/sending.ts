@@ -35,7 +35,7 @@ export class Sending {
 
   /** Appends the message; throws the first refusal of spec/03 §2.2 from row 2 on. The id to wait for on the stream. */
   async send(
-    entity: Pick<Entity, 'url' | 'type' | 'status'>,
+    entity: Pick<Entity, 'url' | 'type' | 'status' | 'dispatch_policy'>,
     request: SendRequest,
     principal: Principal,
   ): Promise<{ readonly txid: string }> {
@@ -52,7 +52,7 @@ export class Sending {
       contentType: 'application/json',
       body: entryOf(events),
       events,
-      message: { to: entity.url, resumes: request.mode !== 'paused' },
+      message: { to: entity.url, resumes: request.mode !== 'paused', policy: entity.dispatch_policy },
     })
     refuseUnlessAppended(verdict)
     return { txid }

@@ -68,6 +68,13 @@ export async function findEntityHeads(queryable: Queryable, urls: readonly strin
   return byUrl(rows, foundRow)
 }
 
+/** Where the wakes of the entity at `url` go; null where it has no policy. */
+export async function dispatchPolicyOf(queryable: Queryable, url: EntityUrl): Promise<DispatchPolicy | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT dispatch_policy FROM entities WHERE tenant_id = ${queryable.tenant} AND url = ${url} AND reserved_by IS NULL`)
+  return (rows[0]?.dispatch_policy as DispatchPolicy | null | undefined) ?? null // stored as it was checked
+}
+
 const schemasRow = z.object({
   url: tree<EntityUrl>(),
   inbox_schemas: tree<SchemaMap | null>(),

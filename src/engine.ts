@@ -7,6 +7,7 @@ import type { Configuration } from './config.js'
 import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import { PostgresPipeline } from './dispatch/postgres-pipeline.js'
+import { Signing } from './dispatch/signing.js'
 import type { BatchObserver } from './domain/group-commit.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
 import { Directory } from './entities/directory.js'
@@ -25,6 +26,7 @@ export interface Engine {
   readonly directory: Directory
   readonly rules: EntityRules
   readonly rendezvous: Rendezvous
+  readonly signing: Signing
   readonly parts: Parts
   /** The first steps of operations are joined: request and workflow in one process share one effect. */
   readonly activities: Activities
@@ -50,7 +52,9 @@ export async function buildEngine(config: Configuration, log: Logger, observeApp
   const directory = new Directory(database, config.limits)
   const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
   const rendezvous = new Rendezvous()
-  const parts: Parts = { database, appends, streams, rules, deliver: (id, verdicts) => rendezvous.deliver(id, verdicts) }
+  const { webhookSigningKey: configuredKey, limits } = config
+  const signing = new Signing({ database, limits, ...(configuredKey === undefined ? {} : { configuredKey }) })
+  const parts: Parts = { database, appends, streams, rules, signing, deliver: (id, verdicts) => rendezvous.deliver(id, verdicts) }
   return {
     database,
     streams,
@@ -58,6 +62,7 @@ export async function buildEngine(config: Configuration, log: Logger, observeApp
     directory,
     rules,
     rendezvous,
+    signing,
     parts,
     activities: joined(allActivities(parts)),
     close: async () => {

@@ -94,6 +94,7 @@ async function serve(
   const worker = config.worker === 'in-process' ? await startWorker(config, connection, engine) : null
   const useCases = buildUseCases(config, engine, service, { attributeBytes, worksHere: worker !== null, metrics })
   await useCases.entityTypes.ensurePrincipalType()
+  await engine.signing.ensureKey()
   await ensureSweep(client, config.temporal.taskQueue, log)
   let stopping = false
   const app = await buildApp({
@@ -103,6 +104,7 @@ async function serve(
     directory: engine.directory,
     rules: engine.rules,
     streams: engine.streams,
+    signing: engine.signing,
     append: (path, append) => appended(engine.pipeline, path, append),
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,

@@ -32,11 +32,19 @@ export interface Rules {
   refuseSignal(item: SignalItem): Promise<AgentsError | null>
 }
 
+/** What became of the keys that sign webhooks. */
+export interface SigningReport {
+  readonly rotated: boolean
+  readonly forgottenKeys: number
+}
+
 export interface Parts {
   readonly database: Database
   readonly appends: Appends
   readonly streams: Pick<StreamStore, 'delete'>
   readonly rules: Rules
+  /** Keys that sign webhooks get a successor when they are old, and are forgotten when nobody needs them. */
+  readonly signing: { maintain(): Promise<SigningReport> }
   /** Hands an operation's verdicts to the request that waits for them in this process, if one does. */
   deliver(id: OperationId, verdicts: readonly Verdict[]): void
 }

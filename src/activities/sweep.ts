@@ -4,7 +4,7 @@ import { endClaim, prolongClaim, takeLapsedClaims } from '../registry/attachment
 import { forgetOperations } from '../registry/operations.js'
 import { abandonedReservations, dropReservations } from '../registry/spawning.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
-import type { Parts } from './parts.js'
+import type { Parts, SigningReport } from './parts.js'
 
 /** Outcomes are kept for longer than any attempt at their operation may come. */
 const keepOutcomesS = 7 * 24 * 3_600
@@ -19,6 +19,7 @@ export interface SweepReport {
   readonly droppedReservations: number
   readonly forgottenOperations: number
   readonly removedAttachments: number
+  readonly signingKeys: SigningReport
 }
 
 export interface SweepActivities {
@@ -34,7 +35,9 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
       await dropReservations(parts.database, operationId)
     }
     const forgottenOperations = await forgetOperations(parts.database, keepOutcomesS, perSweep)
-    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations, removedAttachments: await removeAttachments(parts) }
+    const removedAttachments = await removeAttachments(parts)
+    const signingKeys = await parts.signing.maintain()
+    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations, removedAttachments, signingKeys }
   },
 })
 

@@ -7,6 +7,8 @@ export interface LimitDefinition {
   readonly what: string
   /** A bad value counts as unset (spec/13 §3). */
   readonly lenient?: true
+  /** Below it a promise would be broken. */
+  readonly least?: number
 }
 
 export const limitDefinitions = {
@@ -167,6 +169,19 @@ export const limitDefinitions = {
     unit: 'items',
     env: 'ELECTRIC_AGENTS_MAX_OUTBOUND_CALLS',
     what: 'Calls in flight to URLs that clients gave; beyond it 503.',
+  },
+  signingKeyOverlapMs: {
+    default: 600_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS',
+    what: 'How long a key that signs webhooks is published before it signs first, and after it signed last. Receivers remember a key set for 300 s: at least 330,000.',
+    least: 330_000,
+  },
+  signingKeyLifeMs: {
+    default: 90 * 24 * 3_600_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SIGNING_KEY_LIFE_MS',
+    what: 'Age at which a key that signs webhooks gets a successor; never where the key is configured.',
   },
   longPollTimeoutMs: {
     default: 30_000,

@@ -1,0 +1,80 @@
+/** Signing keys and their turns (`domain/signing-keys.ts`). Times are the database's. */
+import { z } from 'zod'
+import type { SigningKey, SigningTurn } from '../domain/signing-keys.js'
+import { type Database, type Queryable, sql, type Transaction } from './database.js'
+
+/** All turns in their order, and when that was. */
+export interface SigningRows {
+  readonly turns: readonly SigningTurn[]
+  readonly nowMs: number
+}
+
+const turnRow = z.object({
+  kid: z.string(),
+  public_key: z.string(),
+  private_key: z.string(),
+  is_configured: z.boolean(),
+  key_age_ms: z.number(),
+  signs_from_ms: z.number(),
+  now_ms: z.number(),
+})
+
+/** Those who change turns take turns themselves. */
+export const signingTransaction = async <Result>(database: Database, body: (tx: Transaction) => Promise<Result>): Promise<Result> =>
+  await database.transaction(body, { lock: 'signing keys' })
+
+export async function signingRows(queryable: Queryable): Promise<SigningRows> {
+  const { rows } = await queryable.query(sql`
+    SELECT k.kid, k.public_key, k.private_key, k.is_configured,
+           (extract(epoch FROM now() - k.created_at) * 1000)::float8 AS key_age_ms,
+           (extract(epoch FROM t.signs_from) * 1000)::float8 AS signs_from_ms,
+           (extract(epoch FROM now()) * 1000)::float8 AS now_ms
+      FROM signing_turns t
+      JOIN signing_keys k ON k.tenant_id = t.tenant_id AND k.kid = t.kid
+     WHERE t.tenant_id = ${queryable.tenant}
+     ORDER BY t.number`)
+  const parsed = rows.map((row) => turnRow.parse(row))
+  const turns = parsed.map((row) => ({
+    key: { kid: row.kid, x: row.public_key, d: row.private_key },
+    isConfigured: row.is_configured,
+    keyAgeMs: row.key_age_ms,
+    signsFromMs: row.signs_from_ms,
+  }))
+  return { turns, nowMs: parsed[0]?.now_ms ?? 0 } // without turns nobody asks for the time
+}
+
+/** Gives `key` the last turn: at once if nobody had one, else when it has been published for `overlapMs`. To be called in `signingTransaction`. */
+export async function addSigningTurn(
+  tx: Transaction,
+  { kid, x, d, isConfigured }: SigningKey & { readonly isConfigured: boolean },
+  overlapMs: number,
+): Promise<void> {
+  await tx.query(sql`
+    WITH key AS (
+      INSERT INTO signing_keys (tenant_id, kid, public_key, private_key, is_configured)
+      VALUES (${tx.tenant}, ${kid}, ${x}, ${d}, ${isConfigured})
+          ON CONFLICT (tenant_id, kid) DO UPDATE SET is_configured = excluded.is_configured
+      RETURNING kid, created_at)
+    INSERT INTO signing_turns (tenant_id, number, kid, signs_from)
+    SELECT ${tx.tenant}, coalesce(max(t.number), 0) + 1, key.kid,
+           CASE WHEN count(t.number) = 0 THEN now()
+                ELSE greatest(now(), max(t.signs_from), key.created_at + make_interval(secs => ${overlapMs / 1_000}))
+           END
+      FROM key LEFT JOIN signing_turns t ON t.tenant_id = ${tx.tenant}
+     GROUP BY key.kid, key.created_at`)
+}
+
+/** Forgets turns that ended longer than `overlapMs` ago, and keys without a turn. How many keys went. To be called in `signingTransaction`. */
+export async function forgetRetiredKeys(tx: Transaction, overlapMs: number): Promise<number> {
+  await tx.query(sql`
+    DELETE FROM signing_turns t
+     WHERE t.tenant_id = ${tx.tenant}
+       AND EXISTS (SELECT FROM signing_turns later
+                    WHERE later.tenant_id = t.tenant_id AND later.number > t.number
+                      AND later.signs_from <= now() - make_interval(secs => ${overlapMs / 1_000}))`)
+  const { count } = await tx.query(sql`
+    DELETE FROM signing_keys k
+     WHERE k.tenant_id = ${tx.tenant}
+       AND NOT EXISTS (SELECT FROM signing_turns t WHERE t.tenant_id = k.tenant_id AND t.kid = k.kid)`)
+  return count
+}

@@ -43,7 +43,7 @@ const documented = (operation: string): RouteDocumentation => ({
 export function jwksRoutes(app: FastifyInstance, { signing }: Pick<Parts, 'signing'>): void {
   for (const { url, operation } of views) {
     app.get(url, { config: { documentation: documented(operation) } }, async (_request, reply) => {
-      const keys = JSON.stringify(await signing.jwks())
+      const keys = Buffer.from(JSON.stringify(await signing.jwks())) // bytes, for Fastify gives text a charset
       return await reply.headers({ 'content-type': contentType, 'cache-control': 'public, max-age=300' }).send(keys)
     })
     app.route({

@@ -4,7 +4,8 @@
  * S1  Keys, and who signs when, are rows: every replica publishes the same set and signs with the same key, over restarts too.
  * S2  Whoever asks for the key set is shown each key for longer than receivers remember a set before it signs, the tenant's first one
  *     excepted; and for longer than they accept a signature after it last signed. Both times are `signingKeyOverlapMs`.
- * S3  What memory holds is at most `cacheMs` old; S2 holds with that to spare (`least` of the limit).
+ * S3  What memory holds is at most `cacheMs` old, and what the database shows ten seconds (`signingTransaction`): the overlap exceeds what
+ *     receivers remember by more than both (`least` of its limit).
  * S4  Time is the database's, carried forward by the clock of this process: signatures of two replicas never disagree about it.
  * S5  A private key is in its row and here: in no log, no answer, no error.
  *

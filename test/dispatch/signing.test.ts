@@ -3,7 +3,8 @@ import { createPublicKey, generateKeyPairSync, type KeyObject, verify } from 'no
 import fc from 'fast-check'
 import { Signing } from '../../src/dispatch/signing.js'
 import { defaultLimits } from '../../src/domain/limits.js'
-import { Database, sql } from '../../src/registry/database.js'
+import { Database, sql, type Transaction } from '../../src/registry/database.js'
+import { signingTransaction } from '../../src/registry/signing-keys.js'
 import { eventually } from '../support/eventually.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
 
@@ -59,6 +60,23 @@ describe('webhook signing', () => {
   async function pass(seconds: number): Promise<void> {
     await fresh.database.query(sql`UPDATE signing_keys SET created_at = created_at - make_interval(secs => ${seconds})`)
     await fresh.database.query(sql`UPDATE signing_turns SET signs_from = signs_from - make_interval(secs => ${seconds})`)
+  }
+
+  /** A change that has done `work`, and commits when it is told to. */
+  async function midway(work: (tx: Transaction) => Promise<unknown>): Promise<{ readonly change: Promise<void>; goOn(): void }> {
+    let goOn = () => {}
+    const told = new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+    const change = await new Promise<{ readonly done: Promise<void> }>((resolve) => {
+      const done: Promise<void> = signingTransaction(fresh.database, async (tx) => {
+        await work(tx)
+        resolve({ done })
+        await told
+      })
+      done.catch(() => undefined) // the test looks
+    })
+    return { change: change.done, goOn: () => goOn() }
   }
 
   const signer = async (): Promise<string> => (await replica().current()).kid
@@ -177,6 +195,36 @@ describe('webhook signing', () => {
       await own.maintain()
       expect(isVerifiedBy(await foreign.jwks(), header, '{}')).toBe(true)
       await elsewhere.close()
+    })
+
+    it('count a key as published from when it is written, however long its process had to wait', async () => {
+      await started()
+      const other = await midway(async () => undefined)
+      const rotation = replica().rotate()
+      const isWaiting = async () =>
+        (await fresh.database.query(sql`SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()`))
+          .count === 1
+      await eventually(isWaiting)
+
+      const { rows } = await fresh.database.query(sql`SELECT clock_timestamp() AS before`)
+      other.goOn()
+      await Promise.all([other.change, rotation])
+
+      const written = await fresh.database.query(sql`
+        SELECT count(*) AS count FROM signing_keys k JOIN signing_turns t USING (kid)
+         WHERE created_at > ${rows[0]?.before} AND signs_from >= created_at + make_interval(secs => ${overlapS})`)
+      expect(written.rows).toEqual([{ count: 1 }])
+    })
+
+    it('are not held up by one that freezes in the middle of a change, whose change is lost', async () => {
+      await started()
+      const frozen = await midway(async (tx) => await tx.query(sql`DELETE FROM signing_turns`))
+
+      await replica().rotate()
+      frozen.goOn()
+
+      await expect(frozen.change).rejects.toThrow()
+      expect(await published()).toHaveLength(2)
     })
 
     it('sign again after Postgres could not be asked', async () => {

@@ -8,7 +8,7 @@ CREATE TABLE signing_keys (
   -- An operator brought it, and an operator ends its turn.
   is_configured bool NOT NULL,
   -- Since when it is published.
-  created_at    timestamptz NOT NULL DEFAULT now(),
+  created_at    timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, kid)
 );
 

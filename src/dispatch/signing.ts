@@ -131,8 +131,15 @@ export class Signing {
     const nowMs = seen.nowMs + elapsedSince(seen)
     const turn = turnAt(seen.turns, nowMs)
     if (turn !== undefined) return { seen, turn, nowMs }
-    await this.ensureKey() // a worker may be up before the first server
+    await this.#firstKey()
     return await this.#now()
+  }
+
+  /** A worker may be up before the first server. One that is not configured like the server must not take its key from it. */
+  async #firstKey(): Promise<void> {
+    await this.#change(async (tx) => {
+      if ((await signingRows(tx)).turns.length === 0) await this.#addTurn(tx)
+    })
   }
 
   /** S3. Callers share one look; a failed one is not kept. */

@@ -8,9 +8,8 @@ import type { NativeConnection } from '@temporalio/worker'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { ensurePrincipals } from './activities/principals.js'
+import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
-import { Outbound } from './dispatch/outbound.js'
-import { outboundPolicy } from './dispatch/outbound-policy.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import type { StreamPath } from './domain/ids.js'
 import type { SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
@@ -60,7 +59,11 @@ export interface EmbeddingOptions {
 export async function startServer(config: Configuration, log: Logger, embedding: EmbeddingOptions = {}): Promise<RunningServer> {
   installRuntime(log)
   const metrics = config.metricsPort === undefined ? undefined : new Metrics()
-  const engine = await buildEngine(config, log, metrics?.batches('append'))
+  const engine = await buildEngine(
+    config,
+    log,
+    metrics === undefined ? {} : { appends: metrics.batches('append'), deliveries: metrics.delivery },
+  )
   metrics?.readBacklogFrom(() => readBacklog(engine.database))
   try {
     const connection = await connectTemporal(config)
@@ -93,7 +96,17 @@ async function serve(
     : null
   const worker = config.worker === 'in-process' ? await startWorker(config, connection, engine) : null
   const useCases = buildUseCases(config, engine, service, { attributeBytes, worksHere: worker !== null, metrics })
+  engine.dispatch.followUps.tells(
+    new FollowUps({
+      client,
+      start: (type, options) => service.start(type, options),
+      taskQueue: config.temporal.taskQueue,
+      attributeBytes,
+      graceMs: config.limits.stopGraceMs,
+    }),
+  )
   await useCases.entityTypes.ensurePrincipalType()
+  await engine.signing.ensureKey()
   await ensureSweep(client, config.temporal.taskQueue, log)
   let stopping = false
   const app = await buildApp({
@@ -103,6 +116,7 @@ async function serve(
     directory: engine.directory,
     rules: engine.rules,
     streams: engine.streams,
+    signing: engine.signing,
     append: (path, append) => appended(engine.pipeline, path, append),
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,
@@ -114,6 +128,7 @@ async function serve(
   })
   const inFlight = new InFlight(app.server)
   const url = await listen(app, config)
+  await engine.dispatch.base.isOwn(url)
   const metricsServer = config.metricsPort === undefined ? undefined : await metrics?.listen(config.host, config.metricsPort)
   return {
     url,
@@ -181,9 +196,8 @@ function buildUseCases(
     ensurePrincipals: (keys) => ensurePrincipals(engine.parts, keys),
     ensureUser: (id) => engine.database.transaction((tx) => insertUsers(tx, [id])),
   })
-  const outbound = new Outbound({ policy: outboundPolicy(config.outbound), maxCalls: config.limits.maxOutboundCalls })
+  const { outbound } = engine.dispatch
   return {
-    outbound,
     spawning,
     inboxEditing: new InboxEditing(engine.pipeline),
     collections: new CollectionWriting(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
@@ -230,7 +244,7 @@ async function stopServing(
   app: FastifyInstance,
   inFlight: InFlight,
   engine: Engine,
-  { operations, signalling, tagging, outbound }: UseCases,
+  { operations, signalling, tagging }: UseCases,
   service: WorkflowService,
 ): Promise<void> {
   await withinMs(
@@ -246,7 +260,6 @@ async function stopServing(
   )
   const closed = app.close()
   service.close()
-  await outbound.close()
   app.server.closeAllConnections()
   await closed
 }

@@ -1,7 +1,7 @@
 /** What activities work with: handed to them by the process that runs them (`worker.ts`, `server.ts`), each part as small as they need it. */
 import type { DispatchPolicy } from '../domain/entity.js'
 import type { AgentsError } from '../domain/errors.js'
-import type { OperationId, StreamPath } from '../domain/ids.js'
+import type { EntityUrl, OperationId, StreamPath } from '../domain/ids.js'
 import type { SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { MadeStream } from '../domain/subscriptions.js'
@@ -39,11 +39,30 @@ export interface Rules {
   refuseSignal(item: SignalItem): Promise<AgentsError | null>
 }
 
+/** What became of the keys that sign webhooks. */
+export interface SigningReport {
+  readonly rotated: boolean
+  readonly forgottenKeys: number
+}
+
+/** `over`: nothing is left to deliver. */
+export type RedeliveryVerdict = { readonly state: 'over' } | { readonly state: 'failed'; readonly retryInMs: number }
+
 export interface Parts {
   readonly database: Database
   readonly appends: Appends
   readonly streams: Pick<StreamStore, 'delete'>
   readonly rules: Rules
+  /** Keys that sign webhooks get a successor when they are old, and are forgotten when nobody needs them. */
+  readonly wakes: {
+    /** The next attempt of a wake whose delivery has failed. */
+    redeliver(wakeId: string): Promise<RedeliveryVerdict>
+    /** Told of entities that wait for their handlers to stop. */
+    stopping(urls: readonly EntityUrl[]): void
+    /** Stops an entity that is `stopping`; whether it has stopped now. */
+    finishStop(url: EntityUrl, options?: { readonly despiteClaim?: boolean }): Promise<boolean>
+  }
+  readonly signing: { maintain(): Promise<SigningReport> }
   /** Hands an operation's verdicts to the request that waits for them in this process, if one does. */
   deliver(id: OperationId, verdicts: readonly Verdict[]): void
 }

@@ -33,6 +33,7 @@ import {
   setFailed,
   setIdle,
   setRunning,
+  undeliveredWake,
 } from '../registry/wakes.js'
 import { asHeldBack, type Claims } from './claims.js'
 import { OriginLanes } from './origin-lanes.js'
@@ -56,6 +57,7 @@ export interface DeliveriesParts {
   readonly limits: Limits
   /** Told what this process could not do, and nobody else hears. */
   readonly warn: (failure: unknown, text: string) => void
+  readonly handOver: HandOver
   readonly observe?: DeliveryObserver
 }
 
@@ -86,7 +88,6 @@ export class Deliveries {
   readonly #lanes: OriginLanes
   readonly #begins: GroupCommit<StartedWake, Begun | null>
   readonly #delivered: GroupCommit<string, true>
-  #handOver: HandOver = async () => false
   #isClosed = false
 
   constructor(parts: DeliveriesParts) {
@@ -106,11 +107,6 @@ export class Deliveries {
     this.#delivered = new GroupCommit((wakeIds) => this.#deliveredAll(wakeIds), bounds)
   }
 
-  /** Where failed wakes go from now on (L5). */
-  handsOverTo(handOver: HandOver): void {
-    this.#handOver = handOver
-  }
-
   /** L1, L3. */
   deliver(wakes: readonly StartedWake[]): void {
     if (this.#isClosed) return
@@ -126,6 +122,12 @@ export class Deliveries {
     return verdict
   }
 
+  /** The next attempt of a wake that still waits for one. */
+  async redeliver(wakeId: string): Promise<DeliveryVerdict> {
+    const wake = await undeliveredWake(this.#parts.database, wakeId)
+    return wake === null ? { state: 'over' } : await this.attempt(wake)
+  }
+
   async drained(): Promise<void> {
     this.#isClosed = true
     this.#lanes.clear()
@@ -137,7 +139,7 @@ export class Deliveries {
     try {
       const verdict = await this.attempt(wake)
       if (verdict.state === 'over') return
-      if (await this.#handOver(wake, verdict.retryInMs)) return
+      if (await this.#parts.handOver(wake, verdict.retryInMs)) return
       await this.#dueIn(wake, verdict.retryInMs)
     } catch (failure) {
       this.#parts.warn(failure, 'a wake could not be delivered by this process') // L1

@@ -12,9 +12,12 @@ const closing = { contentType: 'application/json', body: Buffer.alloc(0), close:
 
 export class Stopping {
   readonly #pipeline: Pick<Pipeline, 'together'>
+  readonly #onStopped: (url: EntityUrl) => void
 
-  constructor(pipeline: Pick<Pipeline, 'together'>) {
+  /** `onStopped` is told after the commit, and may be missed by a crash. */
+  constructor(pipeline: Pick<Pipeline, 'together'>, onStopped: (url: EntityUrl) => void) {
     this.#pipeline = pipeline
+    this.#onStopped = onStopped
   }
 
   /** Whether the entity has stopped now. `despite`: also while somebody works on it; that claim is fenced. */
@@ -24,6 +27,7 @@ export class Stopping {
       const status = (await lockEntities(tx, [url])).get(url)?.status
       if (status !== 'stopping' || (options.despiteClaim !== true && (await isWorkedOn(tx, url)))) return { result: false, appends: [] }
       await setStatuses(tx, [{ url, status: 'stopped', atMs: Date.now() }])
+      tx.afterCommit(() => this.#onStopped(url))
       return { result: true, appends: [{ path: main, ...closing }], after: async () => await unlinkEntities(tx, [url], [main]) }
     })
   }

@@ -7,6 +7,8 @@ export interface LimitDefinition {
   readonly what: string
   /** A bad value counts as unset (spec/13 §3). */
   readonly lenient?: true
+  /** Below it a promise would be broken. */
+  readonly least?: number
 }
 
 export const limitDefinitions = {
@@ -174,6 +176,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_WAKE_OWNED_MS',
     what: 'How long the process that started a wake may take to begin its first delivery; then any process does.',
   },
+  deadlinesEveryMs: {
+    default: 500,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_DEADLINES_EVERY_MS',
+    what: 'How often a process looks for deliveries that are due and for leases that have ended.',
+  },
   deliveryLimitMs: {
     default: 40_000,
     unit: 'ms',
@@ -233,6 +241,19 @@ export const limitDefinitions = {
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_STOP_GRACE_MS',
     what: 'How long a handler may go on after SIGTERM, before its entity is stopped without it.',
+  },
+  signingKeyOverlapMs: {
+    default: 600_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS',
+    what: 'How long a key that signs webhooks is published before it signs first, and after it signed last. Receivers remember a key set for 300 s: at least 330,000.',
+    least: 330_000,
+  },
+  signingKeyLifeMs: {
+    default: 90 * 24 * 3_600_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SIGNING_KEY_LIFE_MS',
+    what: 'Age at which a key that signs webhooks gets a successor; never where the key is configured.',
   },
   longPollTimeoutMs: {
     default: 30_000,

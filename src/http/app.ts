@@ -2,7 +2,7 @@
  * The HTTP server: what holds for every request, in this order (spec/02 §1, spec/12 §1.3, spec/13 §6).
  *
  * H1  Every response carries the CORS headers, also those of requests that never reach a route.
- * H2  `OPTIONS` is answered before anything is asked of the caller; health and the UI need no principal either.
+ * H2  `OPTIONS` is answered before anything is asked of the caller; health, the key set and the UI need no principal either.
  * H3  Everything else has a principal before it is routed, so no route sees a request without one.
  * H4  Unknown paths below `/_electric/` are 404 with an empty body; all other paths are Durable Streams traffic.
  * H5  A stopping server begins no mutation; those it began are answered.
@@ -19,6 +19,7 @@ import { acceptAnyContentType } from './body.js'
 import { corsHeaders } from './cors.js'
 import type { RouteDocumentation } from './documentation.js'
 import { renderError } from './errors.js'
+import { isJwks } from './jwks.js'
 import { openApi, openApiPath } from './openapi.js'
 import type { Parts } from './parts.js'
 import { resolvePrincipal } from './principals.js'
@@ -120,7 +121,7 @@ function streamAccess({ database, directory, attachments }: Parts): StreamRouteP
 
 function needsNoPrincipal(url: string): boolean {
   const path = url.split('?', 1)[0] ?? url
-  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isAgentUi(path)
+  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isJwks(path) || isAgentUi(path)
 }
 
 function health(app: FastifyInstance, parts: Parts): void {

@@ -1,5 +1,6 @@
 /** What the routes need, and nothing else: `server.ts` builds it once, every route takes from it what it uses. */
 import type { FastifyBaseLogger } from 'fastify'
+import type { Signing } from '../dispatch/signing.js'
 import type { Limits } from '../domain/limits.js'
 import type { Principal } from '../domain/principals.js'
 import type { Attachments } from '../entities/attachments.js'
@@ -47,6 +48,7 @@ export interface Parts {
   readonly attachments: Attachments
   readonly signalling: Signalling
   readonly streams: StreamStore
+  readonly signing: Pick<Signing, 'jwks'>
   /** The pipeline: an append through the stream protocol, with its consequences. */
   readonly append: StreamRouteParts['append']
   /** Public base URL without trailing slash; known once the server listens. */

@@ -2,11 +2,13 @@
 import type { FastifyInstance } from 'fastify'
 import { entityRoutes } from './entities/routes.js'
 import { entityTypeRoutes } from './entity-types/routes.js'
+import { jwksRoutes } from './jwks.js'
 import { laterFeatures } from './later.js'
 import type { Parts } from './parts.js'
 
 export function jsonRoutes(app: FastifyInstance, parts: Parts): void {
   entityTypeRoutes(app, parts)
   entityRoutes(app, parts)
+  jwksRoutes(app, parts)
   laterFeatures(app)
 }

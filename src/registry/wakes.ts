@@ -54,6 +54,7 @@ export interface StartedWake {
   readonly attempts: number
   /** Where to; webhooks only. */
   readonly webhookUrl: string | null
+  readonly entityUrl: EntityUrl | null
 }
 
 /** Starts a wake for each of these subscriptions, which are idle and locked. Whoever asks delivers within `ownedMs`, then anybody may. */
@@ -87,15 +88,8 @@ export async function startWakes(tx: Transaction, starts: readonly WakeStart[], 
              outstanding_wake_created_at = excluded.outstanding_wake_created_at, last_wake_id = excluded.last_wake_id,
              last_epoch = greatest(d.last_epoch, excluded.last_epoch), updated_at = now()
     )
-    SELECT id, type, generation, wake_id, webhook_url FROM started`)
-  return rows.map((row) => ({
-    wakeId: String(row.wake_id),
-    subscriptionId: String(row.id),
-    type: row.type as SubscriptionType,
-    generation: Number(row.generation),
-    attempts: 0,
-    webhookUrl: row.webhook_url as string | null,
-  }))
+    SELECT id, type, generation, wake_id, webhook_url, wake_entity_url, 0 AS attempts FROM started`)
+  return rows.map(startedWake)
 }
 
 /** A wake whose row is locked, and its entity before it. */
@@ -173,6 +167,16 @@ export async function isWorkedOn(tx: Transaction, url: EntityUrl): Promise<boole
   const { count } = await tx.query(sql`
     SELECT FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_entity_url = ${url} AND lease_until IS NOT NULL LIMIT 1`)
   return count > 0
+}
+
+/** A wake as it stood a moment ago: its row is not locked. */
+export async function peekWake(
+  queryable: Queryable,
+  wakeId: string,
+): Promise<Pick<LockedWake, 'id' | 'generation' | 'wake_path' | 'wake_entity_url' | 'lost_leases' | 'runner_id'> | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT id, generation, wake_path, wake_entity_url, lost_leases, runner_id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
+  return (rows[0] as unknown as LockedWake | undefined) ?? null // columns as selected above
 }
 
 /** Moves entities that wait to `running`; whoever is paused, stopping or ended stays so. The caller has locked them. */
@@ -370,7 +374,7 @@ export async function findPastWake(
 /** Wakes whose next delivery is due, oldest first; whoever begins one moves its deadline on (K3). Index: subscriptions_by_due. */
 export async function dueWakes(queryable: Queryable, limit: number): Promise<StartedWake[]> {
   const { rows } = await queryable.query(sql`
-    SELECT wake_id, id, type, generation, attempts, webhook_url FROM subscriptions
+    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
      WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
      ORDER BY due_at
      LIMIT ${limit}`)
@@ -380,7 +384,7 @@ export async function dueWakes(queryable: Queryable, limit: number): Promise<Sta
 /** The wake as it stands, where it still waits for a delivery. */
 export async function undeliveredWake(queryable: Queryable, wakeId: string): Promise<StartedWake | null> {
   const { rows } = await queryable.query(sql`
-    SELECT wake_id, id, type, generation, attempts, webhook_url FROM subscriptions
+    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
      WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
   return rows[0] === undefined ? null : startedWake(rows[0])
 }
@@ -392,6 +396,7 @@ const startedWake = (row: Readonly<Record<string, unknown>>): StartedWake => ({
   generation: Number(row.generation),
   attempts: Number(row.attempts),
   webhookUrl: row.webhook_url as string | null,
+  entityUrl: row.wake_entity_url as EntityUrl | null,
 })
 
 /** Wakes whose lease has ended. Index: subscriptions_by_lease. */
@@ -426,4 +431,43 @@ export async function setDead(
        SET delivery_status = 'failed', last_error = ${dead.reason}, attempts = ${dead.attempts}, acked_before = ${JSON.stringify(dead.ackedBefore)}::jsonb,
            resolved_at = now()
      WHERE tenant_id = ${tx.tenant} AND wake_id = ${dead.wakeId}`)
+}
+
+/** Which of these entities are in the hands of a handler. */
+export async function workedOn(queryable: Queryable, urls: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
+  const { rows } = await queryable.query(sql`
+    SELECT DISTINCT wake_entity_url AS url FROM subscriptions
+     WHERE tenant_id = ${queryable.tenant} AND wake_entity_url = ANY (${urls}) AND lease_until IS NOT NULL`)
+  return new Set(rows.map((row) => String(row.url)))
+}
+
+/** Entities that are to stop, and that nobody works on, or for longer than `graceMs`. */
+export async function unfinishedStops(
+  queryable: Queryable,
+  graceMs: number,
+  limit: number,
+): Promise<{ readonly url: EntityUrl; readonly isOverdue: boolean }[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT e.url, e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8 AS is_overdue
+      FROM entities e
+     WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
+       AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8
+            OR NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL))
+     LIMIT ${limit}`)
+  return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))
+}
+
+/** Forgets what became of wakes and claims more than `keepS` seconds ago, at most `limit` of each; dead letters stay. How many went. */
+export async function forgetWakes(queryable: Queryable, keepS: number, limit: number): Promise<number> {
+  const wakes = await queryable.query(sql`
+    DELETE FROM wake_notifications WHERE (tenant_id, wake_id) IN
+      (SELECT tenant_id, wake_id FROM wake_notifications
+        WHERE tenant_id = ${queryable.tenant} AND created_at < now() - make_interval(secs => ${keepS}) AND resolved_at IS NOT NULL AND delivery_status <> 'failed'
+        ORDER BY created_at LIMIT ${limit})`)
+  const claims = await queryable.query(sql`
+    DELETE FROM consumer_claims WHERE (tenant_id, consumer_id, epoch) IN
+      (SELECT tenant_id, consumer_id, epoch FROM consumer_claims
+        WHERE tenant_id = ${queryable.tenant} AND status <> 'active' AND updated_at < now() - make_interval(secs => ${keepS})
+        ORDER BY updated_at LIMIT ${limit})`)
+  return wakes.count + claims.count
 }

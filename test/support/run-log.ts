@@ -6,7 +6,7 @@
  * L2  A message counts as handled when a handler that had it came to its end: returned or threw. Aborted and dead ones do not count.
  * L3  Only a run whose claim was accepted counts: several may ask, one may get it.
  */
-import { textOf, type StreamEvent, type Wake } from './wake.js'
+import { type StreamEvent, textOf, type Wake } from './wake.js'
 
 export type RunEnding =
   | { readonly kind: 'done'; readonly nextWake: boolean; readonly acked: string | undefined }

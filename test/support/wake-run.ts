@@ -12,8 +12,8 @@ import { Bell } from './bell.js'
 import { EntityTail } from './entity-tail.js'
 import { EntityWriter } from './entity-writer.js'
 import type { Row } from './freshness.js'
-import type { PassEnding, RunEnding, RunLog, RunRecord } from './run-log.js'
 import { RunLife } from './run-life.js'
+import type { PassEnding, RunEnding, RunLog, RunRecord } from './run-log.js'
 import { callServer } from './server-call.js'
 import { SignalDesk } from './signal-desk.js'
 import { idleInterrupt, reactions, signalOf } from './signal-reactions.js'
@@ -108,7 +108,9 @@ export class WakeRun {
     log.claimed(this.#record)
     if (claim.writeToken !== undefined) this.#mayWrite(claim.writeToken)
     this.#reach('claimed')
-    this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
+    this.#heartbeat = setInterval(() => {
+      this.#beat().catch((failure: unknown) => this.#fail(String(failure)))
+    }, heartbeatMs)
     await tail.loaded()
     this.#reach('loaded')
     const profile = this.wake.entity.sandbox?.profile
@@ -262,12 +264,11 @@ export class WakeRun {
     this.#isEnding = true
   }
 
-  #beat(): void {
-    this.#callback.heartbeat().then((answer) => {
-      if (answer.ok || answer.status === 0 || this.#record.endedAt !== undefined || this.#life.isOver) return // W2
-      this.#write([errorEvent('HEARTBEAT_FAILED', answer.text, String(this.wake.epoch))])
-      this.#fail(`HEARTBEAT_FAILED: ${answer.status} ${answer.text}`)
-    })
+  async #beat(): Promise<void> {
+    const answer = await this.#callback.heartbeat()
+    if (answer.ok || answer.status === 0 || this.#record.endedAt !== undefined || this.#life.isOver) return // W2
+    this.#writer?.write([errorEvent('HEARTBEAT_FAILED', answer.text, String(this.wake.epoch))])
+    this.#fail(`HEARTBEAT_FAILED: ${answer.status} ${answer.text}`)
   }
 
   #fail(reason: string): void {

@@ -1,4 +1,5 @@
 /** The reference handler and runner of test/support do what spec/06 §5, §12 and spec/07 §5 say, seen by a small fake server. */
+import { zeroOffset } from '../../src/domain/ids.js'
 import { eventually } from '../support/eventually.js'
 import { PullRunner, type PullRunnerOptions } from '../support/pull-runner.js'
 import { RunLog, type RunRecord } from '../support/run-log.js'
@@ -223,6 +224,39 @@ describe('a wake', () => {
     expect((await ended()).ending).toMatchObject({ kind: 'failed', reason: expect.stringContaining('HEARTBEAT_FAILED') })
     await eventually(() => server.events(main).some(({ value }) => value?.error_code === 'HEARTBEAT_FAILED'))
     expect([dones(), handler.log.timesHandled('first')]).toEqual([[], 0])
+  })
+
+  it('that needs a sandbox which does not exist acknowledges the offset that it was sent', async () => {
+    server.append(main, inbox('first'))
+    const bare = await WebhookHandler.start({ baseUrl: server.url, handler: work, sandboxProfiles: ['other'] })
+
+    const { entity: plain } = server.wake(entity, '')
+    await server.deliver(bare.url, server.wake(entity, `${zeroOffset}~`, { entity: { ...Object(plain), sandbox: { profile: 'docker' } } }))
+    await bare.stop()
+
+    expect(bare.log.runs).toMatchObject([{ passes: [], ending: { kind: 'done', acked: `${zeroOffset}~` } }])
+  })
+
+  it('that died sends nothing more, whatever its handler does', async () => {
+    const from = server.append(main, inbox('first'))
+    const refused: string[] = []
+    work = async ({ signal: aborted, write, call }) => {
+      await eventually(() => aborted.aborted)
+      try {
+        write(row('too late'))
+      } catch (failure) {
+        refused.push(String(failure))
+      }
+      await call('POST', '/_electric/entities/chat/b/send', {}).catch((failure: unknown) => refused.push(String(failure)))
+    }
+
+    await delivered(from)
+    await begun()
+    handler.die()
+    await eventually(() => refused.length === 2)
+
+    expect((await ended()).ending).toEqual({ kind: 'died' })
+    expect([written(), dones(), handler.log.timesHandled('first')]).toEqual([[], [], 0])
   })
 
   it('beats while its handler runs, with a rotated token once it was given one', async () => {
@@ -483,6 +517,29 @@ describe('a runner', () => {
     expect(claims().map(({ body }) => body)).toEqual([event('chat/a/main'), event('chat/a/main', 3)])
     expect(runner.log.runs).toMatchObject([{ passes: [{ ending: 'returned' }] }])
     await runner.stop()
+  })
+
+  it('that stops lets its handler end, sends the done and leaves the rest to others', async () => {
+    const from = server.append(main, inbox('first'))
+    server.override(/\/claim$/, () => ({ status: 200, body: server.wake(entity, from) }))
+    let go: () => void = () => undefined
+    work = async ({ history }) => {
+      await new Promise<void>((resolve) => {
+        go = resolve
+      })
+      server.append(main, inbox('second'))
+      await eventually(() => history.length === 2)
+    }
+    const runner = await start({ idleMs: 20_000 })
+    server.append(wakes, event('chat/a/main'))
+    await begun()
+
+    const stopped = runner.stop()
+    go()
+    await stopped
+
+    expect(runner.log.runs).toMatchObject([{ ending: { kind: 'done', acked: offset(10) } }])
+    expect([passes, dones().length]).toEqual([[['first']], 1])
   })
 
   it('may lose the answer to a claim, and may die', async () => {

@@ -3,7 +3,7 @@
  *
  * Read with the published client, which retries 5xx and network failures for ever; another 4xx ends the tail.
  */
-import { stream } from '@durable-streams/client'
+import { type JsonBatch, stream } from '@durable-streams/client'
 import { Bell } from './bell.js'
 import { parseStreamEvent, type StreamEvent } from './wake.js'
 
@@ -55,7 +55,7 @@ export class EntityTail {
     this.#bell.ring()
   }
 
-  #take(items: readonly unknown[], offset: string, isUpToDate: boolean): void {
+  #take({ items, offset, upToDate, streamClosed }: JsonBatch): void {
     try {
       this.#events.push(...items.map(parseStreamEvent))
     } catch (failure) {
@@ -63,7 +63,8 @@ export class EntityTail {
       return
     }
     this.#offset = offset
-    this.#isLoaded ||= isUpToDate
+    this.#isLoaded ||= upToDate
+    this.#isEnded ||= streamClosed
     this.#bell.ring()
     this.#onChange()
   }
@@ -71,11 +72,6 @@ export class EntityTail {
   #fail(failure: unknown): void {
     if (this.#isEnded) return
     this.#failure = failure instanceof Error ? failure : new Error(String(failure))
-    this.#end()
-  }
-
-  #end(): void {
-    if (this.#isEnded) return
     this.#isEnded = true
     this.#bell.ring()
     this.#onChange()
@@ -92,9 +88,8 @@ export class EntityTail {
       warnOnHttp: false,
     })
     response.subscribeJson((batch) => {
-      if (!this.#isEnded) this.#take(batch.items, batch.offset, batch.upToDate)
+      if (!this.#isEnded) this.#take(batch)
     })
-    await response.closed
-    this.#end() // the stream was closed
+    await response.closed // to hear of failures; of a closed stream it settles before its last batch is handed over
   }
 }

@@ -42,7 +42,7 @@ export class PullRunner {
   readonly #death = new AbortController()
   readonly #heartbeat: RunnerHeartbeat
   readonly #runs = new Set<WakeRun>()
-  readonly #claiming = new Set<Promise<void>>()
+  readonly #working = new Set<Promise<void>>()
   /** Streams that are being claimed or run, each with the event that came meanwhile (R2). */
   readonly #busy = new Map<string, WakeEvent | undefined>()
   #connection = new AbortController()
@@ -136,9 +136,8 @@ export class PullRunner {
     this.#ends.abort()
     this.#connection.abort()
     this.#heartbeat.stop()
-    await Promise.all([this.#reading, ...this.#claiming])
     for (const run of this.#runs) run.finish()
-    await Promise.all([...this.#runs].map(({ ended }) => ended))
+    await Promise.all([this.#reading, ...this.#working]) // what a claim under way still brings finishes at once
   }
 
   get #runnerUrl(): string {
@@ -201,12 +200,12 @@ export class PullRunner {
     }
     this.#busy.set(event.stream, undefined)
     const work = this.#claimAndRun(event).finally(() => {
-      this.#claiming.delete(work)
+      this.#working.delete(work)
       const kept = this.#busy.get(event.stream)
       this.#busy.delete(event.stream)
       if (kept !== undefined && !this.#ends.signal.aborted) this.#look(kept)
     })
-    this.#claiming.add(work)
+    this.#working.add(work)
     work.catch((failure: unknown) => this.#heartbeat.failed(failure))
   }
 

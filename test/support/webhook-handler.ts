@@ -108,7 +108,7 @@ export class WebhookHandler {
     for (const run of this.#runs) run.die()
   }
 
-  /** Ends politely: runs finish at their next checkpoint. */
+  /** Ends politely: runs finish at their next checkpoint, so handlers that wait for ever have to be ended by `die` first. */
   async stop(): Promise<void> {
     await this.close()
     for (const run of this.#runs) run.finish()

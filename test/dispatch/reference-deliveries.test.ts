@@ -38,20 +38,22 @@ describe('a signal', () => {
     ['SIGTERM', 'shutdown_requested', 'stopped'],
     ['SIGHUP', 'shutdown_requested', undefined],
     ['SIGSTOP', 'transitioned', 'paused'],
-  ])('%s ends the wake when the handler is done', async (name, outcome, newState) => {
+  ])('%s ends the wake when the handler is done, and leaves later messages to the next', async (name, outcome, newState) => {
     const from = stage.server.append(main, inbox('first'))
     stage.work = async ({ write }) => {
       stage.server.append(main, signal(name))
+      stage.server.append(main, inbox('unseen'))
       await eventually(() => stage.signalRows().length === 2)
       write(row('last words'))
     }
 
     await stage.delivered(from)
 
-    expect((await stage.ended()).ending).toMatchObject({ kind: 'done', acked: offset(40) })
+    expect((await stage.ended()).ending).toMatchObject({ kind: 'done', acked: offset(10) })
     expect(stage.signalRows().at(-1)?.value).toMatchObject({ outcome, previous_state: 'running' })
     expect(stage.signalRows().at(-1)?.value?.new_state).toBe(newState)
-    expect(stage.handler.log.timesHandled('first')).toBe(1)
+    expect(stage.passes).toEqual([['first']])
+    expect(stage.server.events(main).at(-1)).toMatchObject(row('last words'))
   })
 
   it('SIGKILL aborts the handler and is not acknowledged', async () => {

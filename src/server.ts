@@ -10,8 +10,6 @@ import type { Logger } from 'pino'
 import { ensurePrincipals } from './activities/principals.js'
 import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
-import type { Pipeline } from './dispatch/pipeline.js'
-import type { StreamPath } from './domain/ids.js'
 import type { SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
 import { Attachments } from './entities/attachments.js'
@@ -23,6 +21,7 @@ import { Operations } from './entities/operations.js'
 import { Sending } from './entities/sending.js'
 import { Signalling } from './entities/signalling.js'
 import { Spawning } from './entities/spawning.js'
+import { StreamWriting } from './entities/stream-writing.js'
 import { Tagging } from './entities/tagging.js'
 import { EntityTypes } from './entities/types.js'
 import { WorkflowService } from './entities/workflow-service.js'
@@ -36,7 +35,7 @@ import { Metrics } from './metrics.js'
 import { isScript, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { insertUsers } from './registry/spawning.js'
-import type { AppendRequest, AppendVerdict } from './streams/store.js'
+import { findWake } from './registry/wakes.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
 import { connectTemporal, identity, installRuntime, type RunningWorker, startWorker } from './worker.js'
 
@@ -117,7 +116,8 @@ async function serve(
     rules: engine.rules,
     streams: engine.streams,
     signing: engine.signing,
-    append: (path, append) => appended(engine.pipeline, path, append),
+    streamWriting: new StreamWriting(engine),
+    dispatch: { ...engine.dispatch, wake: (wakeId) => findWake(engine.database, wakeId) },
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,
     authentication: authenticationOf(config, log, embedding),
@@ -203,7 +203,7 @@ function buildUseCases(
     collections: new CollectionWriting(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
     attachments: new Attachments({ ...engine, limits: config.limits }),
     tagging: new Tagging(engine.pipeline, config.limits),
-    sending: new Sending(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
+    sending: new Sending({ ...engine, ensurePrincipal: (principal) => spawning.ensurePrincipal(principal) }),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     entityTypes: new EntityTypes(engine.database, {
       limits: config.limits,
@@ -222,13 +222,6 @@ function largeOfSpawn({ args, initialMessage, tags, dispatchPolicy, sandbox, ...
 
 function largeOfSignal({ payload, reason, ...rest }: SignalItem) {
   return payload === undefined && reason === undefined ? undefined : { text: JSON.stringify({ payload, reason }), rest }
-}
-
-/** The stream routes' way into the pipeline; nothing but a message is ever barred. */
-async function appended(pipeline: Pipeline, path: StreamPath, append: AppendRequest): Promise<AppendVerdict> {
-  const verdict = await pipeline.append({ path, ...append })
-  if (verdict.outcome === 'barred') throw verdict.error
-  return verdict
 }
 
 async function listen(app: FastifyInstance, config: Configuration): Promise<string> {

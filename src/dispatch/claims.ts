@@ -19,7 +19,6 @@ import { type EntityHead, findEntityHeads } from '../registry/entities.js'
 import { type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import {
   endWakes,
-  findPastWake,
   type LockedWake,
   lockSubscription,
   lockWakeEntities,
@@ -103,11 +102,6 @@ export class Claims {
   /** The wake of `subscriptionId` for whoever asks first: the outstanding one, or a new one where work is pending (spec/06 §3.2 "claim"). */
   async claimNext(subscriptionId: string, worker: string): Promise<ClaimVerdict> {
     return await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, subscriptionId, worker))
-  }
-
-  /** What a wake id names that is not in flight, or null: nothing of ours. */
-  async pastWake(wakeId: string) {
-    return await findPastWake(this.#parts.database, wakeId)
   }
 
   async drained(): Promise<void> {

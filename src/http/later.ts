@@ -25,7 +25,6 @@ export const laterRoutes: readonly LaterRoute[] = [
   { methods: anyMethod, url: '/_electric/runners/*', feature: 'runners' },
   { methods: ['POST'], url: '/_electric/wake', feature: 'wakes' },
   { methods: ['POST'], url: '/_electric/wake/unregister', feature: 'wakes' },
-  { methods: ['POST'], url: '/_electric/wake-callbacks/:consumerId', feature: 'claims' },
   { methods: ['POST'], url: '/_electric/subscription-webhooks/:subscriptionId', feature: 'subscriptions' },
   { methods: ['POST'], url: '/_electric/observations/entities/ensure-stream', feature: 'observations' },
   { methods: ['POST'], url: '/_electric/observations/cron/ensure-stream', feature: 'cron' },

@@ -360,15 +360,15 @@ export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promi
       FROM ended WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = ended.wake_id COLLATE "C"`)
 }
 
-/** What became of a wake that is not in flight any more, or null: it never was one of ours. */
-export async function findPastWake(
+/** What a wake id names, in flight or past; null: it never was one of ours. */
+export async function findWake(
   queryable: Queryable,
   wakeId: string,
-): Promise<{ readonly subscriptionId: string; readonly generation: number } | null> {
+): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null> {
   const { rows } = await queryable.query(sql`
-    SELECT subscription_id, generation FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
+    SELECT subscription_id, entity_url FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
   const [row] = rows
-  return row === undefined ? null : { subscriptionId: String(row.subscription_id), generation: Number(row.generation) }
+  return row === undefined ? null : { subscriptionId: String(row.subscription_id), isAboutEntity: row.entity_url !== null }
 }
 
 /** Wakes whose next delivery is due, oldest first; whoever begins one moves its deadline on (K3). Index: subscriptions_by_due. */

@@ -23,7 +23,7 @@ interface Answer {
 }
 
 const maxBodyBytes = 4 * 1024 * 1024
-/** Runs end quickly once their pauses are over; the server is not kept waiting for one that cannot. */
+/** Runs need two calls for their last words; who waits for the end is not kept waiting for one that cannot say them. */
 const stopWithinMs = 2_000
 
 const refusal = (status: number, error: string): Answer => ({ status, body: { error } })
@@ -32,6 +32,7 @@ export class Receiver {
   readonly #options: ReceiverOptions
   readonly #signatures: Signatures
   readonly #stopping = new AbortController()
+  readonly #cutOff = new AbortController()
   readonly #runs = new Map<string, Promise<void>>()
   readonly #server: Server
 
@@ -63,6 +64,7 @@ export class Receiver {
     })
     await Promise.race([Promise.all(this.#runs.values()), late])
     clearTimeout(timer)
+    this.#cutOff.abort()
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     this.#server.closeAllConnections()
     await closed
@@ -86,7 +88,7 @@ export class Receiver {
   #work(wake: Wake): void {
     if (this.#runs.has(wake.wakeId)) return // R2
     const { serverUrl, onFailure } = this.#options
-    const run = runEcho({ wake, serverUrl, stopping: this.#stopping.signal })
+    const run = runEcho({ wake, serverUrl, stopping: this.#stopping.signal, cutOff: this.#cutOff.signal })
       .catch((failure: unknown) => onFailure(wake, failure))
       .finally(() => this.#runs.delete(wake.wakeId))
     this.#runs.set(wake.wakeId, run)

@@ -18,8 +18,10 @@ import { freshFrom, type StreamEvent, type Wake } from './wake.js'
 export interface EchoRunOptions {
   readonly wake: Wake
   readonly serverUrl: string
-  /** Aborted: says what it has to say at once, and begins nothing new. */
+  /** Aborted: says the rest of its answer at once, and begins nothing new. */
   readonly stopping: AbortSignal
+  /** Aborted: says nothing more, as if it had crashed. */
+  readonly cutOff: AbortSignal
 }
 
 const heartbeatMs = 10_000
@@ -29,7 +31,7 @@ const paceMs = 60
 /** Throws `Refused`, or the failure that kept it from going on; then no done was sent. */
 export async function runEcho(options: EchoRunOptions): Promise<void> {
   const life = new AbortController()
-  const calls = new ServerCalls(options.serverUrl, options.wake, life.signal)
+  const calls = new ServerCalls(options.serverUrl, options.wake, AbortSignal.any([life.signal, options.cutOff]))
   await calls.claim()
   const heart = setInterval(() => {
     calls.heartbeat().catch((failure: unknown) => life.abort(failure)) // E3
@@ -78,8 +80,9 @@ class EchoRun {
   async #answer(message: Message): Promise<void> {
     const { beginning, deltas, ending } = answerTo(message, this.#wake.entity.url, nextRun(this.#view), Date.now())
     await this.#calls.append(beginning)
-    for (const delta of deltas) {
+    for (const [index, delta] of deltas.entries()) {
       await this.#pause()
+      if (this.#stopping.aborted) return await this.#calls.append([...deltas.slice(index), ...ending('stop')])
       await this.#readOn()
       const isInterrupted = (await this.#listens({ isAnswering: true })) === 'interrupted'
       if (isInterrupted) return await this.#calls.append(ending('aborted'))

@@ -22,7 +22,8 @@ interface Answer {
   readonly body: { readonly ok: true } | { readonly error: string }
 }
 
-const maxBodyBytes = 4 * 1024 * 1024
+/** A wake brings the arguments of its entity's spawn. */
+const maxBodyBytes = 16 * 1024 * 1024
 /** Runs need two calls for their last words; who waits for the end is not kept waiting for one that cannot say them. */
 const stopWithinMs = 2_000
 

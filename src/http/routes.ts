@@ -4,9 +4,11 @@ import { entityRoutes } from './entities/routes.js'
 import { entityTypeRoutes } from './entity-types/routes.js'
 import { laterFeatures } from './later.js'
 import type { Parts } from './parts.js'
+import { runnerRoutes } from './runners/routes.js'
 
 export function jsonRoutes(app: FastifyInstance, parts: Parts): void {
   entityTypeRoutes(app, parts)
   entityRoutes(app, parts)
+  runnerRoutes(app, parts)
   laterFeatures(app)
 }

@@ -35,7 +35,7 @@ export const maxRunnerIdBytes = 500
  * So `:` (which would let claims of `a` reach the subscriptions of `a:b`), `/`, `@`, `+`, `%`, `?`, … are none; nor is `*`, a pattern's.
  */
 export function isRunnerId(id: string): boolean {
-  if (id === '' || !id.isWellFormed() || id.includes('*')) return false
+  if (id === '' || !id.isWellFormed() || /[*\0]/.test(id)) return false
   const escaped = encodeURIComponent(id)
   return escaped.length <= maxRunnerIdBytes && survivingPath(wakeStreamBelow(id)) === wakeStreamBelow(escaped)
 }

@@ -42,7 +42,7 @@ export interface RunnersOptions {
   readonly limits: Limits
   /**
    * An enabled runner has just become able to take wakes: registered, enabled, or back after its lease was over. What is outstanding for it is
-   * announced again then (spec/07 §6.3).
+   * announced again then (spec/07 §6.3). Awaited: where it fails the request does too, though its own effect stays.
    */
   readonly onAvailable?: (runnerId: string) => Promise<void>
 }

@@ -133,6 +133,17 @@ describe.each(['postgres', 'http'] as const)('registering a runner with streams 
     expect(await fleet.at('GET', 'greedy')).toMatchObject(unknown)
   })
 
+  it('again makes a wake stream that is missing', async () => {
+    await fleet.wire.sql(
+      `INSERT INTO runners (id, owner_principal, label, wake_stream) VALUES ('bare', $1, 'as a crash leaves it', '/runners/bare/wake')`,
+      sam,
+    )
+    expect((await fleet.read('/runners/bare/wake')).status).toBe(404)
+
+    await fleet.registered('bare')
+    expect(await fleet.read('/runners/bare/wake')).toMatchObject({ status: 200, body: [] })
+  })
+
   it('answers the end of its wake stream as it stands', async () => {
     const { wake_stream } = await fleet.registered('advanced', { wake_stream: '/wakes/advanced' })
     await fleet.wire.sql(`UPDATE runners SET wake_stream = '/wakes/elsewhere' WHERE id = 'advanced'`) // plain for a moment

@@ -1,9 +1,11 @@
 /** The worker: carries out workflows and activities. Runs inside the server, or alone as `node dist/worker.js`. */
 import { hostname } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { Client } from '@temporalio/client'
 import { NativeConnection, Runtime, Worker } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import { heartbeatEveryMs, heartbeats } from './activities/heartbeats.js'
+import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
 import { buildEngine, type Engine } from './engine.js'
 import { loadEnvFile } from './env-file.js'
@@ -78,6 +80,11 @@ async function main(): Promise<void> {
   installRuntime(log)
   const engine = await buildEngine(config, log)
   const connection = await connectTemporal(config)
+  const client = new Client({ connection, namespace: config.temporal.namespace, identity: identity('worker') })
+  const { taskQueue } = config.temporal
+  engine.dispatch.followUps.tells(
+    new FollowUps({ client, taskQueue, attributeBytes: config.limits.maxSearchAttributeBytes, graceMs: config.limits.stopGraceMs }),
+  )
   const worker = await startWorker(config, connection, engine)
   log.info({ taskQueue: config.temporal.taskQueue }, 'worker running')
   const stop = async () => {

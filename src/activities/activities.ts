@@ -4,12 +4,14 @@ import type { Parts } from './parts.js'
 import { signalActivities } from './signals.js'
 import { spawnActivities } from './spawns.js'
 import { sweepActivities } from './sweep.js'
+import { wakeActivities } from './wakes.js'
 
 export const allActivities = (parts: Parts) => ({
   ...spawnActivities(parts),
   ...foreignSpawnActivities(parts),
   ...signalActivities(parts),
   ...sweepActivities(parts),
+  ...wakeActivities(parts),
 })
 
 export type Activities = ReturnType<typeof allActivities>

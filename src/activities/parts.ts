@@ -1,16 +1,21 @@
 /** What activities work with: handed to them by the process that runs them (`worker.ts`, `server.ts`), each part as small as they need it. */
+import type { DispatchPolicy } from '../domain/entity.js'
 import type { AgentsError } from '../domain/errors.js'
-import type { OperationId, StreamPath } from '../domain/ids.js'
+import type { EntityUrl, OperationId, StreamPath } from '../domain/ids.js'
 import type { SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
+import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
-import type { AppendVerdict, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
+import type { AppendVerdict, CreateVerdict, NewStream, StreamAppend, StreamStore } from '../streams/store.js'
 
 /** How appends and rows become one. */
 export type Appends =
   | {
       readonly kind: 'transaction'
-      readonly streams: TransactionalStreams
+      createIn(
+        tx: Transaction,
+        streams: readonly (NewStream & { readonly dispatch?: DispatchPolicy | null })[],
+      ): Promise<readonly CreateVerdict[]>
       appendIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
       announce(paths: readonly StreamPath[]): void
     }
@@ -19,6 +24,8 @@ export type Appends =
       readonly streams: StreamStore
       intendIn(tx: Transaction, id: OperationId, appends: readonly StreamAppend[]): Promise<void>
       landOperation(id: OperationId): Promise<void>
+      /** New main streams whose rows become visible in `tx`: what was made before of them wakes whom it should. */
+      linkIn(tx: Transaction, made: readonly MadeStream[]): Promise<void>
       sweep(): Promise<number>
     }
 
@@ -32,11 +39,30 @@ export interface Rules {
   refuseSignal(item: SignalItem): Promise<AgentsError | null>
 }
 
+/** What became of the keys that sign webhooks. */
+export interface SigningReport {
+  readonly rotated: boolean
+  readonly forgottenKeys: number
+}
+
+/** `over`: nothing is left to deliver. */
+export type RedeliveryVerdict = { readonly state: 'over' } | { readonly state: 'failed'; readonly retryInMs: number }
+
 export interface Parts {
   readonly database: Database
   readonly appends: Appends
   readonly streams: Pick<StreamStore, 'delete'>
   readonly rules: Rules
+  /** Keys that sign webhooks get a successor when they are old, and are forgotten when nobody needs them. */
+  readonly wakes: {
+    /** The next attempt of a wake whose delivery has failed. */
+    redeliver(wakeId: string): Promise<RedeliveryVerdict>
+    /** Told of entities that wait for their handlers to stop. */
+    stopping(urls: readonly EntityUrl[]): void
+    /** Stops an entity that is `stopping`; whether it has stopped now. */
+    finishStop(url: EntityUrl, options?: { readonly despiteClaim?: boolean }): Promise<boolean>
+  }
+  readonly signing: { maintain(): Promise<SigningReport> }
   /** Hands an operation's verdicts to the request that waits for them in this process, if one does. */
   deliver(id: OperationId, verdicts: readonly Verdict[]): void
 }

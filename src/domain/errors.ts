@@ -342,6 +342,49 @@ export const errorEntries = {
     next: 'Delete that stream, or choose another id.',
   },
 
+  // subscriptions, wakes and claims (spec/06)
+  SUBSCRIPTION_NOT_FOUND: { status: 404, message: () => 'Subscription not found', next: 'Create it, or check its id.' },
+  SUBSCRIPTION_ALREADY_EXISTS: {
+    status: 409,
+    message: () => 'Subscription already exists with different configuration',
+    next: 'Choose another id, or delete the subscription first.',
+  },
+  SUBSCRIPTION_NOT_PULL_WAKE: {
+    ...INVALID,
+    message: () => 'Subscription is not pull-wake',
+    next: 'Use the callback that came with the delivery.',
+  },
+  WEBHOOK_URL_REJECTED: {
+    status: 400,
+    message: (reason: string) => reason,
+    next: 'Use an https URL, or let the operator allow the host (ELECTRIC_AGENTS_OUTBOUND_ALLOWED).',
+  },
+  NO_PENDING_WORK: { status: 409, message: () => 'Subscription has no pending work', next: 'Wait for the next wake.' },
+  TOKEN_MISSING: {
+    code: 'TOKEN_INVALID',
+    status: 401,
+    message: () => 'Missing or malformed Authorization header',
+    next: 'Send the claim token as `authorization: Bearer` or `electric-claim-token`.',
+  },
+  TOKEN_INVALID: { status: 401, message: () => 'Token invalid', next: 'Use the claim token of the current wake.' },
+  FENCED: {
+    status: 409,
+    message: () => 'Wake generation is stale',
+    next: 'Stop working on this wake: it is over, or somebody else has it.',
+  },
+  INVALID_OFFSET: {
+    status: 409,
+    message: (reason: string) => reason,
+    next: 'Acknowledge offsets that were read, of streams that the wake names.',
+  },
+  WAKE_CALLBACK_NOT_FOUND: { status: 404, message: () => 'Unknown wake-callback consumer', next: 'Stop working on this wake.' },
+  WAKE_NOT_DEAD: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'No dead letter has this wake id',
+    next: 'List the dead letters; one that was delivered again is none any more.',
+  },
+
   // the engine
   WORKFLOW_SERVICE_UNAVAILABLE: {
     status: 503,

@@ -6,9 +6,8 @@
  * A2  A path that only looks different from a guarded one is refused, never served.
  */
 import { errors } from '../domain/errors.js'
-import { entityOfMainStream, type StreamPath } from '../domain/ids.js'
+import type { StreamPath } from '../domain/ids.js'
 import type { Runner } from '../domain/runners.js'
-import type { CreateRequest, CreateVerdict, StreamStore } from '../streams/store.js'
 import type { Attachments } from './attachments.js'
 import { authorize, authorizeRunner, type JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
@@ -80,11 +79,11 @@ export class StreamAccess {
   }
 
   async #checkMain(principal: JudgedPrincipal, method: string, path: string, url: string): Promise<void> {
+    if (method === 'POST') return // the write token alone authorises, and is judged with the append (`stream-writing.ts`)
     const entity = await this.#directory.entity(url)
     if (entity === null) refuseDisguise(path)
-    if (method === 'POST') throw errors.INVALID_WRITE_TOKEN() // claims, which hand out write tokens, come with dispatch
     if (method === 'GET') return entity === null ? undefined : await authorize(principal, 'read', entity) // no row: the stream layer says 404
-    // PUT on an existing entity's stream is a question (200 or 409); `createThroughProtocol` keeps it from being more.
+    // PUT on an existing entity's stream is a question (200 or 409); `StreamWriting.create` keeps it from being more.
     if (method !== 'PUT' || entity === null) throw errors.NOT_ALLOWED('write', path) // A1
   }
 
@@ -116,13 +115,3 @@ function sourcePath(forkedFrom: string): string {
   if (forkedFrom.startsWith('/') && !forkedFrom.startsWith('//')) return forkedFrom.split(/[?#]/, 1)[0] ?? forkedFrom
   return URL.canParse(forkedFrom) ? new URL(forkedFrom).pathname : `/${forkedFrom}`
 }
-
-type Create = (path: StreamPath, request: CreateRequest) => Promise<CreateVerdict>
-
-/** Creates through the public protocol: never a main stream, also where a foreign stream server has lost one (A1). */
-export const createThroughProtocol =
-  (streams: StreamStore): Create =>
-  async (path, request) => {
-    const head = entityOfMainStream(path) === null ? null : await streams.head(path)
-    return head?.outcome === 'refused' ? head : await streams.create(path, request)
-  }

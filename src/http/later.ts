@@ -24,7 +24,6 @@ export const laterRoutes: readonly LaterRoute[] = [
   { methods: ['POST'], url: '/_electric/runners/:id/claim', feature: 'claims' },
   { methods: ['POST'], url: '/_electric/wake', feature: 'wakes' },
   { methods: ['POST'], url: '/_electric/wake/unregister', feature: 'wakes' },
-  { methods: ['POST'], url: '/_electric/wake-callbacks/:consumerId', feature: 'claims' },
   { methods: ['POST'], url: '/_electric/subscription-webhooks/:subscriptionId', feature: 'subscriptions' },
   { methods: ['POST'], url: '/_electric/observations/entities/ensure-stream', feature: 'observations' },
   { methods: ['POST'], url: '/_electric/observations/cron/ensure-stream', feature: 'cron' },

@@ -1,4 +1,5 @@
 /** The last value of every manifest, child-status and watermark row: what a fork needs without reading a history (design §4). */
+import type { JsonObject } from '../domain/entity.js'
 import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import type { ProjectionChange } from '../domain/projection.js'
 import { type Queryable, sql, type Transaction } from './database.js'
@@ -37,6 +38,18 @@ export async function manifestRow(queryable: Queryable, url: EntityUrl, key: str
     SELECT value FROM projections
      WHERE tenant_id = ${queryable.tenant} AND entity_url = ${url} AND type = 'manifest' AND key = ${key}`)
   return (rows[0]?.value as string | undefined) ?? null
+}
+
+/** Runs of an entity that have begun and not ended. */
+export async function openRuns(queryable: Queryable, url: EntityUrl): Promise<{ readonly key: string; readonly value: JsonObject }[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT key, value FROM projections WHERE tenant_id = ${queryable.tenant} AND entity_url = ${url} AND type = 'run' ORDER BY key`)
+  return rows.flatMap((row) => {
+    const value: unknown = JSON.parse(String(row.value))
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? [{ key: String(row.key), value: value as JsonObject }]
+      : []
+  })
 }
 
 /** How far the consequences of these foreign streams have been drawn; absent means not at all. */

@@ -59,6 +59,12 @@ export const limitDefinitions = {
   },
   maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
   maxListedRunners: { default: 1_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_RUNNERS', what: 'Rows of one list of runners.' },
+  maxListedClaims: {
+    default: 1_000,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_LISTED_CLAIMS',
+    what: 'Claims that the health of a runner names.',
+  },
   maxSandboxProfiles: {
     default: 100,
     unit: 'items',

@@ -128,9 +128,9 @@ export class Runners {
   }
 
   async health(caller: Principal, id: string): Promise<RunnerHealth> {
-    const { database } = this.#options
+    const { database, limits } = this.#options
     const runner = await this.owned(caller, id)
-    const [runtime, work] = await Promise.all([findRunnerRuntime(database, id), findRunnerWork(database, id)])
+    const [runtime, work] = await Promise.all([findRunnerRuntime(database, id), findRunnerWork(database, id, limits.maxListedClaims)])
     return { runner, runtime, work }
   }
 

@@ -1,6 +1,7 @@
 import { Client, Connection } from '@temporalio/client'
 import { AgentsError, spawn } from '../../src/client/index.js'
 import type { DispatchPolicy } from '../../src/domain/entity.js'
+import { eventually } from '../support/eventually.js'
 import { expectStatus, refusal, Wire } from '../support/wire.js'
 
 const to = (runnerId: string, subscription_id?: string): DispatchPolicy => ({
@@ -183,5 +184,92 @@ describe('a sandbox at spawn (spec/02 §8)', () => {
 
     await runner('brief', 'user:sam', [])
     expect((await wire.spawn('/sams/brief-2', { sandbox: { profile: 'brief' } }, 'user:sam')).status).toBe(400)
+  })
+})
+
+describe('a wake for a runner', () => {
+  const announcedAt = async (path: string): Promise<readonly { readonly stream: string; readonly subscription_id: string }[]> =>
+    expectStatus(200, await wire.ask('GET', `${path}?offset=-1`, undefined, { as: 'user:sam' })).body as never // what its owner reads
+  const health = async (id: string) =>
+    expectStatus(200, await wire.ask('GET', `/_electric/runners/${id}/health`, undefined, { as: 'user:sam' })).body
+  const register = async (id: string, more: object = {}) =>
+    expectStatus(201, await wire.ask('POST', '/_electric/runners', { id, label: id, ...more }, { as: 'user:sam' }))
+
+  it('is announced where it reads, and shows in its health', async () => {
+    await register('my laptop')
+    await wire.spawned('/sams/quiet', { dispatch_policy: to('my laptop') }, 'user:sam')
+    await wire.spawned('/sams/woken', { dispatch_policy: to('my laptop'), initialMessage: 'hello' }, 'user:sam')
+
+    const [event] = await eventually(async () => {
+      const events = await announcedAt('/runners/my%20laptop/wake')
+      return events.length > 0 && events
+    })
+    expect(event).toMatchObject({
+      type: 'wake',
+      stream: 'sams/woken/main',
+      subscription_id: expect.stringMatching(/^runner:my laptop:[0-9a-f]{16}$/),
+    })
+    expect(await health('my laptop')).toMatchObject({
+      claims: { active_count: 0, active: [] },
+      dispatch: { entities_with_active_claim: 0, entities_with_outstanding_wake: 1, entities_with_pending_work: 1 },
+    })
+  })
+
+  it('goes where it reads now, once it has registered another wake stream (MUST NOT copy)', async () => {
+    await register('moving')
+    await wire.spawned('/sams/before', { dispatch_policy: to('moving'), initialMessage: 'hello' }, 'user:sam')
+    await eventually(async () => (await announcedAt('/runners/moving/wake')).length === 1)
+
+    await register('moving', { wake_stream: '/wakes/moved' })
+    await wire.spawned('/sams/after', { dispatch_policy: to('moving'), initialMessage: 'hello' }, 'user:sam')
+    await wire.sql(`UPDATE subscriptions SET due_at = now() WHERE runner_id = 'moving' AND lease_until IS NULL`) // not in ten seconds
+
+    await eventually(async () => {
+      const streams = new Set((await announcedAt('/wakes/moved')).map(({ stream }) => stream))
+      return streams.has('sams/before/main') && streams.has('sams/after/main')
+    })
+    expect(await announcedAt('/runners/moving/wake')).toHaveLength(1)
+  })
+
+  it('has the subscription of its scope, or of its runner where no scope is given (spec/06 §9)', async () => {
+    await wire.spawned('/sams/scope-own', { dispatch_policy: to('r2') }, 'user:sam')
+    await wire.spawned('/sams/scope-given', { dispatch_policy: to('r2', 'runner:r2:scope') }, 'user:sam')
+    const idOf = async (url: string) => (await wire.sql('SELECT id FROM subscriptions WHERE entity_url = $1', url))[0]?.id
+
+    expect(await idOf('/sams/scope-own')).toMatch(/^runner:r2:[0-9a-f]{16}$/)
+    expect(await idOf('/sams/scope-given')).toMatch(/^runner:r2:scope:[0-9a-f]{16}$/)
+  })
+
+  it('that is claimed shows in its health while its lease holds', async () => {
+    await register('claiming')
+    await wire.spawned('/sams/claimed', { dispatch_policy: to('claiming') }, 'user:sam')
+    await wire.sql(`
+      INSERT INTO consumer_claims (consumer_id, epoch, wake_id, entity_url, stream_path, runner_id, status, claimed_at, last_heartbeat_at, lease_expires_at)
+      VALUES ('w_holds', 1, 'w_holds', '/sams/claimed', '/sams/claimed/main', 'claiming', 'active', now(), now(), now() + interval '1 minute'),
+             ('w_over', 2, 'w_over', '/sams/claimed', '/sams/claimed/main', 'claiming', 'active', now(), NULL, now() - interval '1 second'),
+             ('w_done', 3, 'w_done', '/sams/claimed', '/sams/claimed/main', 'claiming', 'released', now(), now(), now() + interval '1 minute'),
+             ('w_other', 4, 'w_other', '/sams/claimed', '/sams/claimed/main', 'r2', 'active', now(), now(), now() + interval '1 minute')`)
+    await wire.sql(`
+      INSERT INTO entity_dispatch_state (entity_url, active_consumer_id, active_runner_id) VALUES ('/sams/claimed', 'w_holds', 'claiming')
+          ON CONFLICT (tenant_id, entity_url) DO UPDATE SET active_consumer_id = 'w_holds', active_runner_id = 'claiming'`)
+    const time = expect.stringMatching(/^\d{4}-.*Z$/)
+
+    expect(await health('claiming')).toMatchObject({
+      claims: {
+        active_count: 1,
+        active: [
+          {
+            consumer_id: 'w_holds',
+            epoch: 1,
+            entity_url: '/sams/claimed',
+            stream_path: '/sams/claimed/main',
+            claimed_at: time,
+            last_heartbeat_at: time,
+            lease_expires_at: time,
+          },
+        ],
+      },
+      dispatch: { entities_with_active_claim: 1, entities_with_outstanding_wake: 0, entities_with_pending_work: 0 },
+    })
   })
 })

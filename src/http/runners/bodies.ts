@@ -92,12 +92,12 @@ export const runnerHealth = z.object({
   }),
   client: diagnostics.nullable(),
   claims: z.object({
-    active_count: z.int(),
+    active_count: z.int().describe('Of those that are listed'),
     active: z.array(
       z.object({
         consumer_id: z.string(),
         epoch: z.int(),
-        entity_url: z.string(),
+        entity_url: z.string().nullable(),
         stream_path: z.string(),
         claimed_at: z.string(),
         last_heartbeat_at: z.string().nullable(),

@@ -79,9 +79,11 @@ export class StreamAccess {
   }
 
   async #checkMain(principal: JudgedPrincipal, method: string, path: string, url: string): Promise<void> {
-    if (method === 'POST') return // the write token alone authorises, and is judged with the append (`stream-writing.ts`)
+    // The write token alone authorises an append, and is judged with it (`stream-writing.ts`).
+    if (method === 'POST' && !isDisguised(path)) return
     const entity = await this.#directory.entity(url)
     if (entity === null) refuseDisguise(path)
+    if (method === 'POST') return
     if (method === 'GET') return entity === null ? undefined : await authorize(principal, 'read', entity) // no row: the stream layer says 404
     // PUT on an existing entity's stream is a question (200 or 409); `StreamWriting.create` keeps it from being more.
     if (method !== 'PUT' || entity === null) throw errors.NOT_ALLOWED('write', path) // A1

@@ -47,9 +47,8 @@ describe('the main stream of an entity', () => {
     expect(await answer('GET', '/chat/none/main', 'user:kim')).toBe('passes')
   })
 
-  it('takes appends with a write token only, whoever asks', async () => {
-    expect(await answer('POST', '/chat/a/main', 'system:framework')).toBe('401 UNAUTHORIZED Invalid write token')
-    expect(await answer('POST', '/chat/none/main')).toBe('401 UNAUTHORIZED Invalid write token')
+  it('leaves appends to their write token, whoever asks', async () => {
+    expect(await answer('POST', '/chat/a/main', 'user:kim')).toBe('passes')
   })
 
   it('may be asked for by PUT when the entity exists, and never be made by it (required of us)', async () => {

@@ -18,6 +18,7 @@ import { CollectionWriting } from './entities/collection-writing.js'
 import { Discovery } from './entities/discovery.js'
 import { InboxEditing } from './entities/inbox-editing.js'
 import { Operations } from './entities/operations.js'
+import { Runners } from './entities/runners.js'
 import { Sending } from './entities/sending.js'
 import { Signalling } from './entities/signalling.js'
 import { Spawning } from './entities/spawning.js'
@@ -204,6 +205,7 @@ function buildUseCases(
     attachments: new Attachments({ ...engine, limits: config.limits }),
     tagging: new Tagging(engine.pipeline, config.limits),
     sending: new Sending({ ...engine, ensurePrincipal: (principal) => spawning.ensurePrincipal(principal) }),
+    runners: new Runners({ ...engine, limits: config.limits }),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     entityTypes: new EntityTypes(engine.database, {
       limits: config.limits,

@@ -126,13 +126,18 @@ export async function lockWakeEntities(tx: Transaction, wakeIds: readonly string
   return new Map(rows.map((row) => [String(row.url), row.status as EntityStatus]))
 }
 
-/** Locks the subscriptions whose wakes these are, after their entities (and streams). By wake id. */
+/**
+ * Locks the subscriptions whose wakes these are, after their entities (and streams). By wake id. A runner's wakes are announced where it reads now,
+ * not where it read when the subscription was made (spec/07 §6.3).
+ */
 export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Promise<ReadonlyMap<string, LockedWake>> {
   const { rows } = await tx.query(sql`
-    SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url, wake_stream, lease_ttl_ms, attempts, failures, holder,
+    SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
+           coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
+           lease_ttl_ms, attempts, failures, holder,
            lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
            (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms
-      FROM subscriptions
+      FROM subscriptions s
      WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
      ORDER BY id
        FOR NO KEY UPDATE`)

@@ -18,6 +18,7 @@ import { announceAgainMs, retryAfterMsOf, retryInMs } from '../domain/redelivery
 import { nameOfPath } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
+import { isRunnerOnline } from '../registry/runners.js'
 import { type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import {
   beginDeliveries,
@@ -197,6 +198,11 @@ export class Deliveries {
     const { pipeline, database, limits } = this.#parts
     const path = wake.wake_stream
     if (path === null) return over('superseded')
+    const isAgain = wake.attempts > 1
+    if (isAgain && wake.runner_id !== null && !(await isRunnerOnline(database, wake.runner_id))) {
+      await setDueIn(database, wake.wake_id, announceAgainMs(Number.MAX_SAFE_INTEGER, limits.announceAgainMs)) // it says when it is back
+      return over('superseded')
+    }
     const event = {
       type: 'wake',
       subscription_id: wake.id,

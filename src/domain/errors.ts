@@ -178,6 +178,31 @@ export const errorEntries = {
     message: (id: string) => `Runner "${id}" not found`,
     next: 'Register the runner first.',
   },
+  RUNNER_CLAIM_REFUSED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner claim requires the authenticated owner',
+    next: 'Claim as the owner of the runner.',
+  },
+  RUNNER_DISABLED: { code: 'NOT_RUNNING', status: 409, message: () => 'Runner is disabled', next: 'Enable the runner.' },
+  WAKE_OF_ANOTHER_RUNNER: {
+    ...INVALID,
+    message: () => 'Wake event subscription_id does not match runner',
+    next: 'Claim what was announced on the wake stream of this runner.',
+  },
+  WAKE_CLAIMED: {
+    code: 'ALREADY_CLAIMED',
+    status: 409,
+    message: (holder: string, generation: number) =>
+      JSON.stringify({ error: { code: 'ALREADY_CLAIMED', current_holder: holder, generation } }), // as the subscription says it (spec/07 §3.7)
+    next: 'Skip the event: somebody works on it.',
+  },
+  CLAIM_WITHOUT_ENTITY: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'Claim stream is not attached to an entity',
+    next: 'Nothing: runners work on entities only.',
+  },
   RUNNER_UNKNOWN: { code: 'NOT_FOUND', status: 404, message: () => 'Runner not found', next: 'Register the runner first.' },
   INVALID_RUNNER_OWNER: {
     ...INVALID,

@@ -167,3 +167,12 @@ export async function findRunnerRuntime(queryable: Queryable, id: string): Promi
   const { lease_left_ms, ...runtime } = runtimeRow.parse(rows[0])
   return { ...runtime, leaseLeftMs: lease_left_ms }
 }
+
+/** Whether the runner may take wakes now: enabled, and its last heartbeat promised more than has passed. */
+export async function isRunnerOnline(queryable: Queryable, id: string): Promise<boolean> {
+  const { count } = await queryable.query(sql`
+    SELECT FROM runners r
+      JOIN runner_runtime_diagnostics d ON d.tenant_id = r.tenant_id AND d.runner_id = r.id
+     WHERE r.tenant_id = ${queryable.tenant} AND r.id = ${id} AND r.admin_status = 'enabled' AND d.liveness_lease_expires_at > now()`)
+  return count > 0
+}

@@ -125,6 +125,12 @@ export async function dropLinks(queryable: Queryable, path: StreamPath): Promise
   await queryable.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path}`)
 }
 
+/** One subscription waits for one stream no more. */
+export async function dropLink(queryable: Queryable, subscriptionId: string, path: StreamPath): Promise<void> {
+  await queryable.query(sql`
+    DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path} AND subscription_id = ${subscriptionId}`)
+}
+
 export interface StoredSubscription {
   readonly id: string
   readonly type: SubscriptionType

@@ -256,6 +256,18 @@ export async function setDueIn(queryable: Queryable, wakeId: string, ms: number)
      WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
 }
 
+/** Outstanding wakes of a runner are announced again, as soon as anybody looks (spec/07 §6.3). */
+export async function announceAgain(queryable: Queryable, runnerId: string): Promise<void> {
+  await queryable.query(sql`
+    WITH outstanding AS (
+      SELECT id FROM subscriptions
+       WHERE tenant_id = ${queryable.tenant} AND runner_id = ${runnerId} AND wake_id IS NOT NULL AND lease_until IS NULL
+       ORDER BY id
+         FOR NO KEY UPDATE)
+    UPDATE subscriptions s SET due_at = clock_timestamp()
+      FROM outstanding WHERE s.tenant_id = ${queryable.tenant} AND s.id = outstanding.id`)
+}
+
 export interface WakeClaim {
   readonly wakeId: string
   readonly holder: string

@@ -157,10 +157,10 @@ export class Deliveries {
     const { database, limits } = this.#parts
     const wakeIds = [...new Set(wakes.map(({ wakeId }) => wakeId))]
     const { begun, stopping } = await database.transaction(async (tx) => {
-      const [statuses, mine, rows, links] = await Promise.all([
+      const [statuses, rows, mine, links] = await Promise.all([
         lockWakeEntities(tx, wakeIds),
-        beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
         lockWakes(tx, wakeIds),
+        beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
         linksOfWakes(tx, wakeIds),
       ])
       const heads = await findEntityHeads(tx, [...statuses.keys()])
@@ -198,8 +198,8 @@ export class Deliveries {
     const { pipeline, database, limits } = this.#parts
     const path = wake.wake_stream
     if (path === null) return over('superseded')
-    const isAgain = wake.attempts > 1
-    if (isAgain && wake.runner_id !== null && !(await isRunnerOnline(database, wake.runner_id))) {
+    const announcements = wake.attempts + 1 // this one included
+    if (announcements > 1 && wake.runner_id !== null && !(await isRunnerOnline(database, wake.runner_id))) {
       await setDueIn(database, wake.wake_id, announceAgainMs(Number.MAX_SAFE_INTEGER, limits.announceAgainMs)) // it says when it is back
       return over('superseded')
     }
@@ -217,7 +217,7 @@ export class Deliveries {
       verdict = await pipeline.append(append)
     }
     const offset = verdict.outcome === 'appended' ? verdict.tail : null
-    await setAnnounced(database, wake.wake_id, offset, announceAgainMs(wake.attempts, limits.announceAgainMs))
+    await setAnnounced(database, wake.wake_id, offset, announceAgainMs(announcements, limits.announceAgainMs))
     return over('announced')
   }
 
@@ -295,7 +295,7 @@ export class Deliveries {
     const delayMs = retryInMs(failures, askedMs)
     if (isDead) {
       await endWakes(tx, [asHeldBack(wake)])
-      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: wake.attempts, ackedBefore: ackedBy(links) })
+      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
     } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
     if (url !== null) await setIdle(tx, [url], Date.now())
     const stopping = isStopping ? url : null

@@ -201,7 +201,7 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
        AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL)`)
 }
 
-/** K3. Those wakes whose delivery the caller is to carry out within `limitMs`. */
+/** K3. Those of these locked wakes whose delivery the caller is to carry out within `limitMs`. */
 export async function beginDeliveries(
   tx: Transaction,
   wakes: readonly { readonly wakeId: string; readonly attempts: number }[],
@@ -218,11 +218,17 @@ export async function beginDeliveries(
 /** The handler has taken these wakes: from now on their lease runs, unless a callback has started it already. */
 export async function setDelivered(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
   await tx.query(sql`
-    WITH delivered AS (
-      UPDATE subscriptions
-         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+    WITH taken AS (
+      SELECT id FROM subscriptions
        WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}) AND lease_until IS NULL
-      RETURNING wake_id)
+       ORDER BY id
+         FOR NO KEY UPDATE
+    ), delivered AS (
+      UPDATE subscriptions s
+         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+        FROM taken
+       WHERE s.tenant_id = ${tx.tenant} AND s.id = taken.id
+      RETURNING s.wake_id)
     UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now()
       FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
 }

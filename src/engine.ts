@@ -16,6 +16,7 @@ import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from
 import { Directory } from './entities/directory.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
+import { advertisedBy } from './entities/runners.js'
 import { Database } from './registry/database.js'
 import { migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
@@ -61,7 +62,7 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
   const { streams, pipeline, appends } = streamParts(config, database, log, waking, observers.appends)
   const dispatch = await buildDispatch({ config, database, pipeline, waking, log, ...given('observe', observers.deliveries) })
   const directory = new Directory(database, config.limits)
-  const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
+  const rules = new EntityRules(directory, config.limits, advertisedBy(database, directory))
   const rendezvous = new Rendezvous()
   const parts: Parts = {
     database,

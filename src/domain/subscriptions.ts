@@ -73,7 +73,7 @@ function segmentsMatch(pattern: readonly string[], segments: readonly string[]):
   return open.at(-1) === true
 }
 
-/** Streams that only their manifest rows show, or that the server alone writes: no pattern links them (docs/decisions/0011-wakes-are-rows.md). */
+/** Streams that only their manifest rows show, or that the server alone writes: no pattern links them (docs/decisions/0014-wakes-are-rows.md). */
 const unlinkable = /^\/(_cron|_entities|_webhooks|__ds)(\/|$)|^\/runners\/[^/]+\/wake$|^\/[^/]+\/[^/]+\/attachments\/./
 
 export const isLinkable = (path: string): boolean => !unlinkable.test(path)

@@ -394,13 +394,21 @@ export async function findWake(
   return row === undefined ? null : { subscriptionId: String(row.subscription_id), isAboutEntity: row.entity_url !== null }
 }
 
-/** Wakes whose next delivery is due, oldest first; whoever begins one moves its deadline on (K3). Index: subscriptions_by_due. */
-export async function dueWakes(queryable: Queryable, limit: number): Promise<StartedWake[]> {
+/**
+ * Takes wakes whose next delivery is due, oldest first: whoever takes one begins its delivery within `ownedMs`, then anybody may again. Replicas take
+ * different ones. Index: subscriptions_by_due.
+ */
+export async function takeDueWakes(queryable: Queryable, ownedMs: number, limit: number): Promise<StartedWake[]> {
   const { rows } = await queryable.query(sql`
-    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
-     WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
-     ORDER BY due_at
-     LIMIT ${limit}`)
+    WITH due AS (
+      SELECT tenant_id, id FROM subscriptions
+       WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+       ORDER BY due_at
+       LIMIT ${limit}
+         FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE subscriptions s SET due_at = clock_timestamp() + ${ownedMs} * interval '1 ms'
+      FROM due WHERE s.tenant_id = due.tenant_id AND s.id = due.id
+    RETURNING s.wake_id, s.id, s.type, s.generation, s.attempts, s.webhook_url, s.wake_entity_url`)
   return rows.map(startedWake)
 }
 

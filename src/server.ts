@@ -37,7 +37,7 @@ import { Metrics } from './metrics.js'
 import { isScript, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { insertUsers } from './registry/spawning.js'
-import { announceAgain, findWake } from './registry/wakes.js'
+import { announceAgain, isWake } from './registry/wakes.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
 import { connectTemporal, identity, installRuntime, type RunningWorker, startWorker } from './worker.js'
 
@@ -119,7 +119,7 @@ async function serve(
     streams: engine.streams,
     signing: engine.signing,
     streamWriting: new StreamWriting(engine),
-    dispatch: { ...engine.dispatch, wake: (wakeId) => findWake(engine.database, wakeId) },
+    dispatch: { ...engine.dispatch, isWake: (wakeId) => isWake(engine.database, wakeId) },
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,
     authentication: authenticationOf(config, log, embedding),

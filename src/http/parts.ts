@@ -40,8 +40,8 @@ export type ObserveRequest = (request: {
 export interface DispatchParts {
   readonly claims: Claims
   readonly tokens: WakeTokens
-  /** What a wake id names, in flight or past; null: nothing of ours. */
-  wake(wakeId: string): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null>
+  /** Whether a wake, in flight or past, has this id. */
+  readonly isWake: (wakeId: string) => Promise<boolean>
 }
 
 export interface Parts {

@@ -383,15 +383,11 @@ export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promi
       FROM ended WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = ended.wake_id COLLATE "C"`)
 }
 
-/** What a wake id names, in flight or past; null: it never was one of ours. */
-export async function findWake(
-  queryable: Queryable,
-  wakeId: string,
-): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null> {
-  const { rows } = await queryable.query(sql`
-    SELECT subscription_id, entity_url FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
-  const [row] = rows
-  return row === undefined ? null : { subscriptionId: String(row.subscription_id), isAboutEntity: row.entity_url !== null }
+/** Whether a wake, in flight or past, has this id. */
+export async function isWake(queryable: Queryable, wakeId: string): Promise<boolean> {
+  if (wakeId.includes('\0')) return false
+  const { count } = await queryable.query(sql`SELECT FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
+  return count > 0
 }
 
 /**

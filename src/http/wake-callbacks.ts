@@ -19,6 +19,7 @@ const callbackBody = body(
     acks: z.array(ack).optional(),
     done: z.boolean().optional(),
   }),
+  { intoRows: true },
 )
 
 const documentation: RouteDocumentation = {

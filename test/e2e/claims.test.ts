@@ -318,6 +318,27 @@ describe.each(['postgres', 'http'] as const)('a wake, streams: %s,', (streams) =
     })
   })
 
+  it('acknowledged by several calls at once stands at the furthest of them', async () => {
+    const { wake, writeToken } = await held.claimed(fresh())
+    const { url } = wake.entity
+    const tails: string[] = []
+    for (let nth = 0; nth < 12; nth += 1) {
+      const appended = expectStatus(204, await held.append(url, [note(`n${nth}`)], writeToken))
+      tails.push(appended.headers.get('stream-next-offset') ?? '')
+    }
+
+    const at = wire.house.url
+    const said = tails.map((offset) => ({ epoch: wake.epoch, acks: [{ path: wake.streamPath, offset }] }))
+    const path = `/_electric/wake-callbacks/${wake.wakeId}`
+    const answers = await Promise.all(
+      said.map(async (body) => await wire.ask('POST', path, body, { headers: bearer(wake.claimToken), at })),
+    )
+
+    const taken = tails.filter((_, index) => answers[index]?.status === 200)
+    expect(await wire.sql('SELECT acked FROM subscription_links WHERE path = $1', wake.streamPath)).toEqual([{ acked: taken.at(-1) }])
+    expectStatus(200, await held.done(wake))
+  })
+
   it('takes no text that a row cannot hold for an offset', async () => {
     const { wake } = await held.claimed(fresh())
     const acks = ['0000000000000000_0000000000000001\u0000', '0000000000000000_0000000000000001\ud800'].map((offset) => ({

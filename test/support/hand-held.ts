@@ -3,7 +3,7 @@
  *
  * Requests take turns among the replicas, as those of a `Wire` do.
  */
-import { eventually } from './eventually.js'
+import { type EventuallyOptions, eventually } from './eventually.js'
 import type { Wake } from './wake.js'
 import { WebhookHandler } from './webhook-handler.js'
 import type { Answer, Wire } from './wire.js'
@@ -103,11 +103,21 @@ export class HandHeld {
     return row?.lease_until ?? null
   }
 
-  /** The lease of a wake is over now, as if its handler had been silent for all of it; returns when the server has drawn its conclusions. */
   async endLease({ wakeId }: Pick<Wake, 'wakeId'>): Promise<void> {
-    await this.wire.sql('UPDATE subscriptions SET lease_until = now() WHERE wake_id = $1', wakeId)
-    await eventually(async () => (await this.wire.sql('SELECT FROM subscriptions WHERE wake_id = $1', wakeId)).length === 0)
+    await endLease(this.wire, wakeId)
   }
+}
+
+/** The lease of a wake is over now, as if its handler had been silent for all of it; returns when the server has drawn its conclusions. */
+export async function endLease(wire: Wire, wakeId: string): Promise<void> {
+  await eventually(async () => {
+    const ended = await wire.sql(
+      'UPDATE subscriptions SET lease_until = now() WHERE wake_id = $1 AND lease_until IS NOT NULL RETURNING id',
+      wakeId,
+    )
+    return ended.length > 0
+  })
+  await eventually(async () => (await wire.sql('SELECT FROM subscriptions WHERE wake_id = $1', wakeId)).length === 0)
 }
 
 /** All that dispatch has written down, and the entities: what a refused call must not change. */
@@ -125,16 +135,17 @@ export async function dispatchRows(wire: Wire): Promise<unknown> {
   )
 }
 
-/** What no finished wake may leave behind, of one entity or of all. */
-export async function dispatchLeftovers(wire: Wire): Promise<Readonly<Record<string, unknown>>> {
-  const [row = {}] = await wire.sql(`
-    SELECT (SELECT count(*)::int FROM subscriptions WHERE wake_id IS NOT NULL OR lease_until IS NOT NULL OR due_at IS NOT NULL OR holder IS NOT NULL) AS wakes,
-           (SELECT count(*)::int FROM write_tokens) AS tokens,
-           (SELECT count(*)::int FROM consumer_claims WHERE status = 'active') AS claims,
-           (SELECT count(*)::int FROM entity_dispatch_state WHERE active_consumer_id IS NOT NULL OR outstanding_wake_id IS NOT NULL) AS states,
-           (SELECT count(*)::int FROM wake_notifications WHERE resolved_at IS NULL) AS notifications,
-           (SELECT count(*)::int FROM entities WHERE status IN ('running', 'stopping', 'spawning')) AS busy`)
-  return row
+/** Waits until no wake has left anything behind: nothing in flight, no token, no claim, nobody busy. */
+export async function nothingIsLeft(wire: Wire, options: EventuallyOptions = {}): Promise<void> {
+  await eventually(async () => {
+    const [left = {}] = await wire.sql(`
+      SELECT (SELECT count(*)::int FROM subscriptions WHERE wake_id IS NOT NULL OR lease_until IS NOT NULL OR due_at IS NOT NULL OR holder IS NOT NULL) AS wakes,
+             (SELECT count(*)::int FROM write_tokens) AS tokens,
+             (SELECT count(*)::int FROM consumer_claims WHERE status = 'active') AS claims,
+             (SELECT count(*)::int FROM entity_dispatch_state WHERE active_consumer_id IS NOT NULL OR outstanding_wake_id IS NOT NULL) AS states,
+             (SELECT count(*)::int FROM wake_notifications WHERE resolved_at IS NULL) AS notifications,
+             (SELECT count(*)::int FROM entities WHERE status IN ('running', 'stopping', 'spawning')) AS busy`)
+    if (Object.values(left).some((count) => count !== 0)) throw new Error(`left over: ${JSON.stringify(left)}`)
+    return true
+  }, options)
 }
-
-export const nothingLeft = { wakes: 0, tokens: 0, claims: 0, states: 0, notifications: 0, busy: 0 } as const

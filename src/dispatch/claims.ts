@@ -132,8 +132,8 @@ export class Claims {
         if (wake === undefined || wake.generation !== claim.generation || wake.id !== claim.subscriptionId) return errors.FENCED()
         const status = wake.wake_entity_url === null ? null : statuses.get(wake.wake_entity_url)
         if (status === undefined) return errors.FENCED() // the entity is gone
-        if (status !== 'stopping' && !mayWake(status)) {
-          heldBack.add(wake)
+        if (status !== 'stopping' && !mayWake(status) && wake.holder === null) {
+          heldBack.add(wake) // whoever holds it goes on to its next checkpoint (spec/05 §2), and may ask for its token again (M1)
           return errors.NOT_RUNNING()
         }
         const tokenHash = hashOfToken(this.#parts.tokens.writeToken(claim))

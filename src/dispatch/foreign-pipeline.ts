@@ -18,7 +18,7 @@ import { entityOfMainStream, type Offset, type OperationId, operationId, type St
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
-import { dispatchPolicyOf } from '../registry/entities.js'
+import { lostDispatchPolicy } from '../registry/entities.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
 import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
@@ -253,19 +253,17 @@ export class ForeignPipeline implements Pipeline {
       const read = await this.#readFrom(path, from ?? zeroOffset)
       if (read === null) return intentId === null ? undefined : await deleteIntents(this.#database, [intentId]) // the stream is gone, and so is what it said
       const moved = await this.#database.transaction(async (tx) => {
+        const url = entityOfMainStream(path)
+        const policy = url === null ? null : await lostDispatchPolicy(tx, url) // A3, for entities that have not ended
         if (!(await moveProgress(tx, path, from, read.next))) return false
         await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
-        if (read.next !== (from ?? zeroOffset)) await this.#wake(tx, path, from ?? zeroOffset)
+        const before = from ?? zeroOffset
+        if (read.next !== before) await this.#waking.appended(tx, [{ path, before, policy }])
         if (read.upToDate && intentId !== null) await deleteIntents(tx, [intentId])
         return true
       })
       if (moved && read.upToDate) return
     }
-  }
-
-  async #wake(tx: Transaction, path: StreamPath, before: Offset): Promise<void> {
-    const url = entityOfMainStream(path)
-    await this.#waking.appended(tx, [{ path, before, policy: url === null ? null : await dispatchPolicyOf(tx, url) }])
   }
 
   /** What follows from entries is only asked of main streams; of others how far they reach. */

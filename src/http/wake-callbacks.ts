@@ -20,6 +20,7 @@ const callbackBody = body(
     acks: z.array(ack).optional(),
     done: z.boolean().optional(),
   }),
+  { intoRows: true },
 )
 
 const documentation: RouteDocumentation = {

@@ -90,7 +90,11 @@ export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[]
   if (urls.length === 0) return
   await tx.query(sql`
     WITH own AS (
-      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls})
+      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls}) RETURNING wake_id
+    ), notified AS (
+      UPDATE wake_notifications n
+         SET delivery_status = CASE n.delivery_status WHEN 'queued' THEN 'superseded' ELSE n.delivery_status END, claim_status = 'expired', resolved_at = now()
+        FROM own WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = own.wake_id
     ), links AS (
       DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ANY (${mains})
     ), tokens AS (

@@ -335,12 +335,21 @@ export interface Ack {
   readonly offset: string
 }
 
+/** Moves the cursors of these locked subscriptions. One that moves forward has a handler that gets on: its lost leases are forgotten. */
 export async function setAcked(tx: Transaction, acks: readonly Ack[]): Promise<void> {
   if (acks.length === 0) return
   await tx.query(sql`
-    UPDATE subscription_links l SET acked = i.acked
-      FROM unnest(${acks.map((a) => a.subscriptionId)}::text[], ${acks.map((a) => a.path)}::text[], ${acks.map((a) => a.offset)}::text[]) AS i (id, path, acked)
-     WHERE l.tenant_id = ${tx.tenant} AND l.subscription_id = i.id COLLATE "C" AND l.path = i.path COLLATE "C"`)
+    WITH wanted AS (
+      SELECT id COLLATE "C" AS id, path COLLATE "C" AS path, max(acked COLLATE "C") AS acked
+        FROM unnest(${acks.map((a) => a.subscriptionId)}::text[], ${acks.map((a) => a.path)}::text[], ${acks.map((a) => a.offset)}::text[]) AS i (id, path, acked)
+       GROUP BY 1, 2
+    ), moved AS (
+      UPDATE subscription_links l SET acked = w.acked
+        FROM wanted w
+       WHERE l.tenant_id = ${tx.tenant} AND l.subscription_id = w.id AND l.path = w.path AND l.acked <> w.acked
+      RETURNING l.subscription_id)
+    UPDATE subscriptions SET lost_leases = 0
+     WHERE tenant_id = ${tx.tenant} AND lost_leases > 0 AND id IN (SELECT subscription_id FROM moved)`)
 }
 
 export interface WakeEnd {

@@ -380,13 +380,20 @@ export async function findWake(
   return row === undefined ? null : { subscriptionId: String(row.subscription_id), isAboutEntity: row.entity_url !== null }
 }
 
-/** Wakes whose next delivery is due, oldest first; whoever begins one moves its deadline on (K3). Index: subscriptions_by_due. */
-export async function dueWakes(queryable: Queryable, limit: number): Promise<StartedWake[]> {
+/**
+ * Takes wakes whose next delivery is due, oldest first: for `ownedMs` they are the caller's to begin, then anybody's again. So those that wait for a
+ * place at a handler that hangs do not stand before all others at every look. Locks wait for nobody. Index: subscriptions_by_due.
+ */
+export async function takeDueWakes(queryable: Queryable, limit: number, ownedMs: number): Promise<StartedWake[]> {
   const { rows } = await queryable.query(sql`
-    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
-     WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
-     ORDER BY due_at
-     LIMIT ${limit}`)
+    UPDATE subscriptions SET due_at = clock_timestamp() + ${ownedMs} * interval '1 ms'
+     WHERE (tenant_id, id) IN (
+       SELECT tenant_id, id FROM subscriptions
+        WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+        ORDER BY due_at
+        LIMIT ${limit}
+          FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING wake_id, id, type, generation, attempts, webhook_url, wake_entity_url`)
   return rows.map(startedWake)
 }
 

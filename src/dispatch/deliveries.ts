@@ -89,6 +89,8 @@ export class Deliveries {
   readonly #lanes: OriginLanes
   readonly #begins: GroupCommit<StartedWake, Begun | null>
   readonly #delivered: GroupCommit<string, true>
+  /** What waits in a lane: once is enough. */
+  readonly #waiting = new Set<string>()
   #isClosed = false
 
   constructor(parts: DeliveriesParts) {
@@ -111,7 +113,7 @@ export class Deliveries {
   /** L1, L3. */
   deliver(wakes: readonly StartedWake[]): void {
     if (this.#isClosed) return
-    for (const wake of wakes) this.#lanes.add(originOf(wake), () => this.#deliverAndHandOver(wake)) // refused: its row's deadline
+    for (const wake of wakes) if (!this.#waiting.has(wake.wakeId)) this.#line(wake)
   }
 
   /** One attempt. Throws where this process could not make one. */
@@ -132,7 +134,18 @@ export class Deliveries {
   async drained(): Promise<void> {
     this.#isClosed = true
     this.#lanes.clear()
+    this.#waiting.clear()
     await this.#lanes.drained()
+  }
+
+  /** A refused one waits for its row's deadline. */
+  #line(wake: StartedWake): void {
+    this.#waiting.add(wake.wakeId)
+    const isTaken = this.#lanes.add(originOf(wake), async () => {
+      this.#waiting.delete(wake.wakeId)
+      await this.#deliverAndHandOver(wake)
+    })
+    if (!isTaken) this.#waiting.delete(wake.wakeId)
   }
 
   async #deliverAndHandOver(wake: StartedWake): Promise<void> {
@@ -164,7 +177,7 @@ export class Deliveries {
         linksOfWakes(tx, wakeIds),
       ])
       const heads = await findEntityHeads(tx, [...statuses.keys()])
-      const ours = [...rows.values()].filter(({ wake_id }) => mine.has(wake_id))
+      const ours = [...rows.values()].flatMap((row) => (mine.has(row.wake_id) ? [{ ...row, attempts: row.attempts + 1 }] : []))
       const heldBack = ours.filter((wake) => isHeldBack(wake, statuses))
       const delivered = ours.filter((wake) => !isHeldBack(wake, statuses))
       await Promise.all([
@@ -181,11 +194,15 @@ export class Deliveries {
       }
     })
     for (const url of stopping) await this.#parts.stopping.finish(url)
-    return wakes.map(({ wakeId }) => begun.get(wakeId) ?? null)
+    return wakes.map(({ wakeId }) => {
+      const mine = begun.get(wakeId) ?? null
+      begun.delete(wakeId) // L2: who asked for the same wake in the same batch carries out nothing
+      return mine
+    })
   }
 
   async #deliveredAll(wakeIds: readonly string[]): Promise<readonly true[]> {
-    await this.#parts.database.transaction((tx) => setDelivered(tx, wakeIds))
+    await this.#parts.database.transaction(async (tx) => await Promise.all([lockWakes(tx, wakeIds), setDelivered(tx, wakeIds)]))
     return wakeIds.map(() => true)
   }
 

@@ -400,20 +400,19 @@ export async function isWake(queryable: Queryable, wakeId: string): Promise<bool
 }
 
 /**
- * Takes wakes whose next delivery is due, oldest first: whoever takes one begins its delivery within `ownedMs`, then anybody may again. Replicas take
- * different ones. Index: subscriptions_by_due.
+ * Takes wakes whose next delivery is due, oldest first: for `ownedMs` they are the caller's to begin, then anybody's again. So those that wait for a
+ * place at a handler that hangs do not stand before all others at every look. Locks wait for nobody. Index: subscriptions_by_due.
  */
-export async function takeDueWakes(queryable: Queryable, ownedMs: number, limit: number): Promise<StartedWake[]> {
+export async function takeDueWakes(queryable: Queryable, limit: number, ownedMs: number): Promise<StartedWake[]> {
   const { rows } = await queryable.query(sql`
-    WITH due AS (
-      SELECT tenant_id, id FROM subscriptions
-       WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
-       ORDER BY due_at
-       LIMIT ${limit}
-         FOR NO KEY UPDATE SKIP LOCKED)
-    UPDATE subscriptions s SET due_at = clock_timestamp() + ${ownedMs} * interval '1 ms'
-      FROM due WHERE s.tenant_id = due.tenant_id AND s.id = due.id
-    RETURNING s.wake_id, s.id, s.type, s.generation, s.attempts, s.webhook_url, s.wake_entity_url`)
+    UPDATE subscriptions SET due_at = clock_timestamp() + ${ownedMs} * interval '1 ms'
+     WHERE (tenant_id, id) IN (
+       SELECT tenant_id, id FROM subscriptions
+        WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+        ORDER BY due_at
+        LIMIT ${limit}
+          FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING wake_id, id, type, generation, attempts, webhook_url, wake_entity_url`)
   return rows.map(startedWake)
 }
 

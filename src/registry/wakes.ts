@@ -275,12 +275,12 @@ export interface WakeClaim {
   readonly tokenHash: Buffer
 }
 
-/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. */
+/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. Who claims a wake again holds it under its first name. */
 export async function setClaimed(tx: Transaction, claims: readonly WakeClaim[]): Promise<void> {
   await tx.query(sql`
     WITH claimed AS (
       UPDATE subscriptions s
-         SET due_at = NULL, failures = 0, last_error = NULL, holder = i.holder, lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
+         SET due_at = NULL, failures = 0, last_error = NULL, holder = coalesce(s.holder, i.holder), lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
         FROM unnest(${claims.map((c) => c.wakeId)}::text[], ${claims.map((c) => c.holder)}::text[], ${claims.map((c) => c.runnerId)}::text[],
                     ${claims.map((c) => c.tokenHash.toString('hex'))}::text[]) AS i (wake_id, holder, runner_id, token_hash)
        WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
@@ -318,7 +318,11 @@ export async function renewLeases(tx: Transaction, wakeIds: readonly string[]): 
     WITH renewed AS (
       UPDATE subscriptions SET due_at = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
        WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
-      RETURNING wake_id, generation, lease_until)
+      RETURNING wake_id, wake_entity_url, generation, lease_until
+    ), stated AS (
+      UPDATE entity_dispatch_state d SET active_lease_expires_at = r.lease_until, updated_at = now()
+        FROM renewed r WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = r.wake_entity_url AND d.active_consumer_id = r.wake_id
+    )
     UPDATE consumer_claims c SET last_heartbeat_at = now(), lease_expires_at = r.lease_until, updated_at = now()
       FROM renewed r WHERE c.tenant_id = ${tx.tenant} AND c.consumer_id = r.wake_id AND c.epoch = r.generation`)
 }

@@ -227,11 +227,15 @@ export async function setDelivered(tx: Transaction, wakeIds: readonly string[]):
       FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
 }
 
-/** An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. */
+/**
+ * An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. Unless it is due already: then its runner
+ * has come back meanwhile, and may have begun to read behind it.
+ */
 export async function setAnnounced(tx: Queryable, wakeId: string, offset: string | null, againMs: number): Promise<void> {
   await tx.query(sql`
     WITH announced AS (
-      UPDATE subscriptions SET due_at = clock_timestamp() + ${againMs} * interval '1 ms', last_error = NULL
+      UPDATE subscriptions
+         SET due_at = CASE WHEN due_at > clock_timestamp() THEN clock_timestamp() + ${againMs} * interval '1 ms' ELSE due_at END, last_error = NULL
        WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL
       RETURNING wake_id)
     UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now(), runner_wake_stream_offset = ${offset}
@@ -256,7 +260,18 @@ export async function setDueIn(queryable: Queryable, wakeId: string, ms: number)
      WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
 }
 
-/** Outstanding wakes of a runner are announced again, as soon as anybody looks (spec/07 §6.3). */
+/** A wake waits for its runner to come, or for `ms`; where that has come meanwhile the wake is due, and stays so. What is amiss is shown. */
+export async function setWaiting(queryable: Queryable, wakeId: string, ms: number, reason: string | null): Promise<void> {
+  await queryable.query(sql`
+    WITH waiting AS (
+      UPDATE subscriptions SET due_at = clock_timestamp() + ${ms} * interval '1 ms', last_error = ${reason}::text
+       WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL AND due_at > clock_timestamp()
+      RETURNING wake_entity_url, last_error)
+    UPDATE entity_dispatch_state d SET last_error = waiting.last_error, updated_at = now()
+      FROM waiting WHERE d.tenant_id = ${queryable.tenant} AND d.entity_url = waiting.wake_entity_url AND d.last_error IS DISTINCT FROM waiting.last_error`)
+}
+
+/** Outstanding wakes of a runner are announced again, as soon as anybody looks, and as patiently as at first (spec/07 §6.3). */
 export async function announceAgain(queryable: Queryable, runnerId: string): Promise<void> {
   await queryable.query(sql`
     WITH outstanding AS (
@@ -264,7 +279,7 @@ export async function announceAgain(queryable: Queryable, runnerId: string): Pro
        WHERE tenant_id = ${queryable.tenant} AND runner_id = ${runnerId} AND wake_id IS NOT NULL AND lease_until IS NULL
        ORDER BY id
          FOR NO KEY UPDATE)
-    UPDATE subscriptions s SET due_at = clock_timestamp()
+    UPDATE subscriptions s SET due_at = clock_timestamp(), attempts = least(s.attempts, 1)
       FROM outstanding WHERE s.tenant_id = ${queryable.tenant} AND s.id = outstanding.id`)
 }
 

@@ -13,6 +13,7 @@
 import { randomUUID } from 'node:crypto'
 import type { EntityStatus } from '../domain/entity.js'
 import { type AgentsError, errors } from '../domain/errors.js'
+import { tellsOfLostWake } from '../domain/events.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
@@ -255,7 +256,7 @@ export class ForeignPipeline implements Pipeline {
       const moved = await this.#database.transaction(async (tx) => {
         if (!(await moveProgress(tx, path, from, read.next))) return false
         await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
-        if (read.next !== (from ?? zeroOffset)) await this.#wake(tx, path, from ?? zeroOffset)
+        if (read.next !== (from ?? zeroOffset)) await this.#wake(tx, path, from ?? zeroOffset, read)
         if (read.upToDate && intentId !== null) await deleteIntents(tx, [intentId])
         return true
       })
@@ -263,7 +264,8 @@ export class ForeignPipeline implements Pipeline {
     }
   }
 
-  async #wake(tx: Transaction, path: StreamPath, before: Offset): Promise<void> {
+  async #wake(tx: Transaction, path: StreamPath, before: Offset, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {
+    if (isOneEntry(events) && events.some(({ item }) => tellsOfLostWake(item))) return await this.#waking.passedOver(tx, path, before, next)
     const url = entityOfMainStream(path)
     await this.#waking.appended(tx, [{ path, before, policy: url === null ? null : await dispatchPolicyOf(tx, url) }])
   }
@@ -284,6 +286,8 @@ function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent 
   const intent = { id: randomUUID(), path }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
 }
+
+const isOneEntry = (events: StoredEvents['events']): boolean => events.every(({ entry }) => entry === events[0]?.entry)
 
 const isWatch = ({ body, closes }: AppendIntent): boolean => body.length === 0 && !closes
 

@@ -207,7 +207,7 @@ function buildUseCases(
     tagging: new Tagging(engine.pipeline, config.limits),
     sending: new Sending({ ...engine, ensurePrincipal: (principal) => spawning.ensurePrincipal(principal) }),
     runners: new Runners({ ...engine, limits: config.limits, onAvailable: (runnerId) => announceAgain(engine.database, runnerId) }),
-    runnerClaiming: new RunnerClaiming(engine.directory, engine.dispatch),
+    runnerClaiming: new RunnerClaiming(engine.database, engine.directory, engine.dispatch),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     entityTypes: new EntityTypes(engine.database, {
       limits: config.limits,

@@ -13,6 +13,7 @@
 import { randomUUID } from 'node:crypto'
 import type { EntityStatus } from '../domain/entity.js'
 import { type AgentsError, errors } from '../domain/errors.js'
+import { tellsOfLostWake } from '../domain/events.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
@@ -46,7 +47,7 @@ import {
   type Together,
   writtenBy,
 } from './pipeline.js'
-import type { Waking } from './waking.js'
+import type { Appended, Waking } from './waking.js'
 
 /** Events read at once while consequences are drawn. */
 const eventsPerStep = 1_000
@@ -258,12 +259,18 @@ export class ForeignPipeline implements Pipeline {
         if (!(await moveProgress(tx, path, from, read.next))) return false
         await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
         const before = from ?? zeroOffset
-        if (read.next !== before) await this.#waking.appended(tx, [{ path, before, policy }])
+        if (read.next !== before) await this.#wake(tx, { path, before, policy }, read)
         if (read.upToDate && intentId !== null) await deleteIntents(tx, [intentId])
         return true
       })
       if (moved && read.upToDate) return
     }
+  }
+
+  async #wake(tx: Transaction, appended: Appended, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {
+    const tellsOnly = isOneEntry(events) && events.some(({ item }) => tellsOfLostWake(item))
+    if (tellsOnly) return await this.#waking.passedOver(tx, appended.path, appended.before, next)
+    await this.#waking.appended(tx, [appended])
   }
 
   /** What follows from entries is only asked of main streams; of others how far they reach. */
@@ -282,6 +289,8 @@ function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent 
   const intent = { id: randomUUID(), path }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
 }
+
+const isOneEntry = (events: StoredEvents['events']): boolean => events.every(({ entry }) => entry === events[0]?.entry)
 
 const isWatch = ({ body, closes }: AppendIntent): boolean => body.length === 0 && !closes
 

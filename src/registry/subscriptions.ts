@@ -47,7 +47,7 @@ export async function insertEntitySubscriptions(
   )
 }
 
-/** Links that stand keep their offset (spec/06 §3.1). */
+/** Links that stand keep their offset (spec/06 §3.1). No pattern links where a runner's wakes are announced: each of them would be work for others. */
 export async function insertLinks(tx: Transaction, links: readonly NewLink[], by: 'explicit' | 'glob'): Promise<void> {
   if (links.length === 0) return
   const isExplicit = by === 'explicit'
@@ -55,6 +55,7 @@ export async function insertLinks(tx: Transaction, links: readonly NewLink[], by
     INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
     SELECT ${tx.tenant}, i.path, i.id, ${isExplicit}, ${!isExplicit}, i.acked
       FROM unnest(${links.map((l) => l.path)}::text[], ${links.map((l) => l.subscriptionId)}::text[], ${links.map((l) => l.acked)}::text[]) AS i (path, id, acked)
+     WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.wake_stream = i.path COLLATE "C")
      ORDER BY i.path COLLATE "C", i.id COLLATE "C"
         ON CONFLICT (tenant_id, path, subscription_id) DO UPDATE
        SET is_explicit = l.is_explicit OR excluded.is_explicit, is_glob = l.is_glob OR excluded.is_glob`)
@@ -115,6 +116,14 @@ export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]):
     UPDATE subscription_links SET acked = ${nothingAcked}
      WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths}) AND acked <> ${nothingAcked}
        AND NOT EXISTS (SELECT FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path)`)
+}
+
+/** No pattern names this stream any more; who asked for it by name keeps it. */
+export async function dropPatternLinks(tx: Transaction, path: StreamPath): Promise<void> {
+  await tx.query(sql`
+    WITH dropped AS (
+      DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND NOT is_explicit)
+    UPDATE subscription_links SET is_glob = false WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND is_explicit`)
 }
 
 /** Which of these streams anybody waits for. */

@@ -233,11 +233,15 @@ export async function setDelivered(tx: Transaction, wakeIds: readonly string[]):
       FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
 }
 
-/** An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. */
+/**
+ * An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. Unless it is due already: then its runner
+ * has come back meanwhile, and may have begun to read behind it.
+ */
 export async function setAnnounced(tx: Queryable, wakeId: string, offset: string | null, againMs: number): Promise<void> {
   await tx.query(sql`
     WITH announced AS (
-      UPDATE subscriptions SET due_at = clock_timestamp() + ${againMs} * interval '1 ms', last_error = NULL
+      UPDATE subscriptions
+         SET due_at = CASE WHEN due_at > clock_timestamp() THEN clock_timestamp() + ${againMs} * interval '1 ms' ELSE due_at END, last_error = NULL
        WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL
       RETURNING wake_id)
     UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now(), runner_wake_stream_offset = ${offset}
@@ -262,7 +266,18 @@ export async function setDueIn(queryable: Queryable, wakeId: string, ms: number)
      WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
 }
 
-/** Outstanding wakes of a runner are announced again, as soon as anybody looks (spec/07 §6.3). */
+/** A wake waits for its runner to come, or for `ms`; where that has come meanwhile the wake is due, and stays so. What is amiss is shown. */
+export async function setWaiting(queryable: Queryable, wakeId: string, ms: number, reason: string | null): Promise<void> {
+  await queryable.query(sql`
+    WITH waiting AS (
+      UPDATE subscriptions SET due_at = clock_timestamp() + ${ms} * interval '1 ms', last_error = ${reason}::text
+       WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL AND due_at > clock_timestamp()
+      RETURNING wake_entity_url, last_error)
+    UPDATE entity_dispatch_state d SET last_error = waiting.last_error, updated_at = now()
+      FROM waiting WHERE d.tenant_id = ${queryable.tenant} AND d.entity_url = waiting.wake_entity_url AND d.last_error IS DISTINCT FROM waiting.last_error`)
+}
+
+/** Outstanding wakes of a runner are announced again, as soon as anybody looks, and as patiently as at first (spec/07 §6.3). */
 export async function announceAgain(queryable: Queryable, runnerId: string): Promise<void> {
   await queryable.query(sql`
     WITH outstanding AS (
@@ -270,7 +285,7 @@ export async function announceAgain(queryable: Queryable, runnerId: string): Pro
        WHERE tenant_id = ${queryable.tenant} AND runner_id = ${runnerId} AND wake_id IS NOT NULL AND lease_until IS NULL
        ORDER BY id
          FOR NO KEY UPDATE)
-    UPDATE subscriptions s SET due_at = clock_timestamp()
+    UPDATE subscriptions s SET due_at = clock_timestamp(), attempts = least(s.attempts, 1)
       FROM outstanding WHERE s.tenant_id = ${queryable.tenant} AND s.id = outstanding.id`)
 }
 
@@ -281,12 +296,12 @@ export interface WakeClaim {
   readonly tokenHash: Buffer
 }
 
-/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. */
+/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. Who claims a wake again holds it under its first name. */
 export async function setClaimed(tx: Transaction, claims: readonly WakeClaim[]): Promise<void> {
   await tx.query(sql`
     WITH claimed AS (
       UPDATE subscriptions s
-         SET due_at = NULL, failures = 0, last_error = NULL, holder = i.holder, lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
+         SET due_at = NULL, failures = 0, last_error = NULL, holder = coalesce(s.holder, i.holder), lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
         FROM unnest(${claims.map((c) => c.wakeId)}::text[], ${claims.map((c) => c.holder)}::text[], ${claims.map((c) => c.runnerId)}::text[],
                     ${claims.map((c) => c.tokenHash.toString('hex'))}::text[]) AS i (wake_id, holder, runner_id, token_hash)
        WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
@@ -324,7 +339,11 @@ export async function renewLeases(tx: Transaction, wakeIds: readonly string[]): 
     WITH renewed AS (
       UPDATE subscriptions SET due_at = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
        WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
-      RETURNING wake_id, generation, lease_until)
+      RETURNING wake_id, wake_entity_url, generation, lease_until
+    ), stated AS (
+      UPDATE entity_dispatch_state d SET active_lease_expires_at = r.lease_until, updated_at = now()
+        FROM renewed r WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = r.wake_entity_url AND d.active_consumer_id = r.wake_id
+    )
     UPDATE consumer_claims c SET last_heartbeat_at = now(), lease_expires_at = r.lease_until, updated_at = now()
       FROM renewed r WHERE c.tenant_id = ${tx.tenant} AND c.consumer_id = r.wake_id AND c.epoch = r.generation`)
 }

@@ -277,7 +277,7 @@ export async function setWaiting(queryable: Queryable, wakeId: string, ms: numbe
       FROM waiting WHERE d.tenant_id = ${queryable.tenant} AND d.entity_url = waiting.wake_entity_url AND d.last_error IS DISTINCT FROM waiting.last_error`)
 }
 
-/** Outstanding wakes of a runner are announced again, as soon as anybody looks, and as patiently as at first (spec/07 §6.3). */
+/** Outstanding wakes of a runner are announced again as if for the first time, as soon as anybody looks (spec/07 §6.3). */
 export async function announceAgain(queryable: Queryable, runnerId: string): Promise<void> {
   await queryable.query(sql`
     WITH outstanding AS (
@@ -285,7 +285,7 @@ export async function announceAgain(queryable: Queryable, runnerId: string): Pro
        WHERE tenant_id = ${queryable.tenant} AND runner_id = ${runnerId} AND wake_id IS NOT NULL AND lease_until IS NULL
        ORDER BY id
          FOR NO KEY UPDATE)
-    UPDATE subscriptions s SET due_at = clock_timestamp(), attempts = least(s.attempts, 1)
+    UPDATE subscriptions s SET due_at = clock_timestamp(), attempts = 0
       FROM outstanding WHERE s.tenant_id = ${queryable.tenant} AND s.id = outstanding.id`)
 }
 

@@ -78,13 +78,11 @@ interface AtLetter {
 }
 
 export function deadLetterRoutes(app: FastifyInstance, { database, directory, dispatch }: Parts): void {
-  const { deadLetters } = dispatch
-
   app.get('/_electric/dead-letters', { config: { documentation: listing } }, async (request, reply) => {
     const cursor = queryValue(request.query, 'cursor')
     const limit = pageLimit(queryValue(request.query, 'limit'), usualPage, maxPage)
     const owner = isBypass(request.principal) ? null : request.principal.url
-    const page = await deadLetters.list({ owner, limit, ...(cursor === undefined ? {} : { after: positionIn(cursor, position) }) })
+    const page = await dispatch.deadLetters.list({ owner, limit, ...(cursor === undefined ? {} : { after: positionIn(cursor, position) }) })
     const last = page.length === limit ? page.at(-1) : undefined
     if (last !== undefined) reply.header(cursorHeader, cursorOf({ failed_us: last.failed_us, wake_id: last.wake_id }))
     return await reply.send(page.map(shown))
@@ -92,19 +90,19 @@ export function deadLetterRoutes(app: FastifyInstance, { database, directory, di
 
   app.post<AtLetter>('/_electric/dead-letters/:wakeId/redeliver', { config: { documentation: redelivering } }, async (request) => {
     const { wakeId, subscriptionId } = await managed(request) // 404, 401
-    return { ok: true, wake_id: await deadLetters.redeliver(wakeId, subscriptionId) } // 404, 409
+    return { ok: true, wake_id: await dispatch.deadLetters.redeliver(wakeId, subscriptionId) } // 404, 409
   })
 
   app.delete<AtLetter>('/_electric/dead-letters/:wakeId', { config: { documentation: forgetting } }, async (request, reply) => {
     const { wakeId } = await managed(request) // 404, 401
-    await deadLetters.forget(wakeId) // 404
+    await dispatch.deadLetters.forget(wakeId) // 404
     return await reply.code(204).send()
   })
 
   /** The managers of its entity may see to a dead letter; where it is about none, those of its subscription. */
   async function managed({ params: { wakeId }, principal }: FastifyRequest<AtLetter>) {
     if (!/^w_[0-9a-f]{24}$/.test(wakeId)) throw errors.WAKE_NOT_DEAD()
-    const { entity_url: url, subscription_id: subscriptionId } = await deadLetters.find(wakeId)
+    const { entity_url: url, subscription_id: subscriptionId } = await dispatch.deadLetters.find(wakeId)
     const entity = url === null ? null : await directory.entity(url)
     if (entity !== null) await authorize(principal, 'manage', entity)
     else {

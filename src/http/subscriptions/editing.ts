@@ -49,41 +49,40 @@ interface AtStream {
 }
 
 export function editingRoutes(app: FastifyInstance, view: View, { dispatch, signing, access }: SubscriptionRouteParts): void {
-  const { subscriptions, base } = dispatch
   const { mount } = view
   const url = `${view.prefix}/subscriptions/:id`
   const configOf = (operation: string, more: Documented) => ({
     documentation: { ...more, operation: view.operation(operation), tag: 'subscriptions' as const },
   })
-  const shown = async (found: ShownSubscription) => shownSubscription(found, await signing.current(), await base.read())
+  const shown = async (found: ShownSubscription) => shownSubscription(found, await signing.current(), await dispatch.base.read())
   const nameOf = ({ params }: { readonly params: AtSubscription['Params'] }) => ({ id: idOf(params), mount })
 
   app.put<AtSubscription>(url, { config: configOf('putSubscription', putting) }, async (request, reply) => {
     const wanted = subscriptionRequest(mount, idOf(request.params), sentSubscription(request)) // 400
     await access.checkRequest(request.principal, wanted) // 401
-    const found = await subscriptions.put(wanted, creatorOf(request.principal), managerOnly(request)) // 401, 409, 400
+    const found = await dispatch.subscriptions.put(wanted, creatorOf(request.principal), managerOnly(request)) // 401, 409, 400
     return await sendPlainJson(reply, found.isNew ? 201 : 200, await shown(found))
   })
 
   app.get<AtSubscription>(url, { config: configOf('getSubscription', getting) }, async (request, reply) => {
-    const found = await subscriptions.read(nameOf(request), managerOnly(request)) // 404, 401
+    const found = await dispatch.subscriptions.read(nameOf(request), managerOnly(request)) // 404, 401
     return await sendPlainJson(reply, 200, await shown(found))
   })
 
   app.delete<AtSubscription>(url, { config: configOf('deleteSubscription', deleting) }, async (request, reply) => {
-    await subscriptions.delete(nameOf(request), managerOnly(request)) // 401
+    await dispatch.subscriptions.delete(nameOf(request), managerOnly(request)) // 401
     return await reply.code(204).send()
   })
 
   app.post<AtSubscription>(`${url}/streams`, { config: configOf('addSubscriptionStreams', adding) }, async (request, reply) => {
     const paths = streamsToAdd(mount, sentAnything(request)) // 400
     await access.checkStreams(request.principal, paths) // 401
-    await subscriptions.addStreams(nameOf(request), paths, managerOnly(request)) // 404, 401
+    await dispatch.subscriptions.addStreams(nameOf(request), paths, managerOnly(request)) // 404, 401
     return await reply.code(204).send()
   })
 
   app.delete<AtStream>(`${url}/streams/*`, { config: configOf('removeSubscriptionStream', removing) }, async (request, reply) => {
-    await subscriptions.removeStream(nameOf(request), pathsNamed(mount, request.params['*']), managerOnly(request)) // 404, 401
+    await dispatch.subscriptions.removeStream(nameOf(request), pathsNamed(mount, request.params['*']), managerOnly(request)) // 404, 401
     return await reply.code(204).send()
   })
 }

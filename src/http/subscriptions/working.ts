@@ -61,7 +61,7 @@ const tokenDocumentation = ({ operation, summary, status }: TokenRoute, view: Vi
   isPublic: true,
 })
 
-export function workingRoutes(app: FastifyInstance, view: View, { dispatch: { subscriptions } }: SubscriptionRouteParts): void {
+export function workingRoutes(app: FastifyInstance, view: View, { dispatch }: SubscriptionRouteParts): void {
   const { mount } = view
   const url = `${view.prefix}/subscriptions/:id`
 
@@ -71,7 +71,11 @@ export function workingRoutes(app: FastifyInstance, view: View, { dispatch: { su
     async (request, reply) => {
       const worker = workerOf(sentAnything(request)) // 400
       const guard = (stored: { readonly id: string; readonly created_by: string | null }) => refuseUnlessManager(request.principal, stored)
-      return await sendPlainJson(reply, 200, shownClaim(await subscriptions.claim({ id: idOf(request.params), mount }, worker, guard))) // 404, 401, 400, 409
+      return await sendPlainJson(
+        reply,
+        200,
+        shownClaim(await dispatch.subscriptions.claim({ id: idOf(request.params), mount }, worker, guard)),
+      ) // 404, 401, 400, 409
     },
   )
 
@@ -83,7 +87,7 @@ export function workingRoutes(app: FastifyInstance, view: View, { dispatch: { su
         const token = presentedToken(request)
         if (token === null) throw errors.TOKEN_MISSING() // 401
         const name = { id: idOf(request.params), mount }
-        const { nextWake } = await subscriptions.hear(name, token, route.verb, () => said(mount, route, callbackBody(request))) // 404, 400, 401, 409
+        const { nextWake } = await dispatch.subscriptions.hear(name, token, route.verb, () => said(mount, route, callbackBody(request))) // 404, 400, 401, 409
         return route.status === 204 ? await reply.code(204).send() : await sendPlainJson(reply, 200, { ok: true, next_wake: nextWake })
       },
     )

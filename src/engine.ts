@@ -17,6 +17,7 @@ import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from
 import { Directory } from './entities/directory.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
+import { advertisedBy } from './entities/runners.js'
 import { Database } from './registry/database.js'
 import { migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
@@ -63,7 +64,7 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
   const { streams, pipeline, appends, tails } = streamParts(config, database, log, waking, observers.appends)
   const dispatch = await buildDispatch({ config, database, pipeline, waking, tails, log, ...given('observe', observers.deliveries) })
   const directory = new Directory(database, config.limits)
-  const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
+  const rules = new EntityRules(directory, config.limits, advertisedBy(database, directory))
   const rendezvous = new Rendezvous()
   const parts: Parts = {
     database,

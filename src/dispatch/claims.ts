@@ -16,7 +16,7 @@ import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
-import { type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
+import { dropLink, type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import {
   endWakes,
   type LockedWake,
@@ -113,6 +113,14 @@ export class Claims {
       if (verdict.outcome !== 'lapsed') return verdict
       await this.#parts.expire(verdict.wakeId) // the former holder is fenced by the next generation, not joined
     }
+  }
+
+  /** A wake that its claimer cannot work on: it ends, and its stream wakes this subscription no more (spec/07 §3.7 row 6). */
+  async giveBack({ id, wake_id, wake_path, lost_leases }: LockedWake): Promise<void> {
+    await this.#parts.database.transaction(async (tx) => {
+      await lockSubscription(tx, id)
+      await Promise.all([endWakes(tx, [asHeldBack({ wake_id, lost_leases })]), dropLink(tx, id, wake_path)])
+    })
   }
 
   async drained(): Promise<void> {

@@ -18,6 +18,7 @@ import { announceAgainMs, retryAfterMsOf, retryInMs } from '../domain/redelivery
 import { nameOfPath } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
+import { isRunnerOnline } from '../registry/runners.js'
 import { hasPending, type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import {
   beginDeliveries,
@@ -156,10 +157,10 @@ export class Deliveries {
     const { database, limits } = this.#parts
     const wakeIds = [...new Set(wakes.map(({ wakeId }) => wakeId))]
     const { begun, stopping } = await database.transaction(async (tx) => {
-      const [statuses, mine, rows, links] = await Promise.all([
+      const [statuses, rows, mine, links] = await Promise.all([
         lockWakeEntities(tx, wakeIds),
-        beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
         lockWakes(tx, wakeIds),
+        beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
         linksOfWakes(tx, wakeIds),
       ])
       const heads = await findEntityHeads(tx, [...statuses.keys()])
@@ -198,6 +199,11 @@ export class Deliveries {
     const { pipeline, database, limits } = this.#parts
     const path = wake.wake_stream
     if (path === null) return over('superseded')
+    const announcements = wake.attempts + 1 // this one included
+    if (announcements > 1 && wake.runner_id !== null && !(await isRunnerOnline(database, wake.runner_id))) {
+      await setDueIn(database, wake.wake_id, announceAgainMs(Number.MAX_SAFE_INTEGER, limits.announceAgainMs)) // it says when it is back
+      return over('superseded')
+    }
     const event = {
       type: 'wake',
       subscription_id: wake.id,
@@ -212,7 +218,7 @@ export class Deliveries {
       verdict = await pipeline.append(append)
     }
     const offset = verdict.outcome === 'appended' ? verdict.tail : null
-    await setAnnounced(database, wake.wake_id, offset, announceAgainMs(wake.attempts, limits.announceAgainMs))
+    await setAnnounced(database, wake.wake_id, offset, announceAgainMs(announcements, limits.announceAgainMs))
     return over('announced')
   }
 
@@ -290,7 +296,7 @@ export class Deliveries {
     const delayMs = retryInMs(failures, askedMs)
     if (isDead) {
       await endWakes(tx, [asHeldBack(wake)])
-      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: wake.attempts, ackedBefore: ackedBy(links) })
+      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
     } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
     if (url !== null) await setIdle(tx, [url], Date.now())
     const stopping = isStopping ? url : null

@@ -136,6 +136,18 @@ export const errorEntries = {
     message: () => 'Runner dispatch requires the authenticated owner',
     next: 'Let the owner of the runner spawn the entity.',
   },
+  RUNNER_ACCESS_REFUSED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner access requires the authenticated owner',
+    next: 'Act as the owner of the runner; nobody else may, system principals included.',
+  },
+  RUNNER_OWNER_MISMATCH: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'owner_principal must match the authenticated principal',
+    next: 'Leave the field out, or act as that principal.',
+  },
 
   // entity types (spec/02 §2–5)
   TYPE_NOT_FOUND: { code: 'NOT_FOUND', status: 404, message: () => 'Entity type not found', next: 'Register the type.' },
@@ -172,6 +184,53 @@ export const errorEntries = {
     status: 404,
     message: (id: string) => `Runner "${id}" not found`,
     next: 'Register the runner first.',
+  },
+  RUNNER_CLAIM_REFUSED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner claim requires the authenticated owner',
+    next: 'Claim as the owner of the runner.',
+  },
+  RUNNER_DISABLED: { code: 'NOT_RUNNING', status: 409, message: () => 'Runner is disabled', next: 'Enable the runner.' },
+  WAKE_OF_ANOTHER_RUNNER: {
+    ...INVALID,
+    message: () => 'Wake event subscription_id does not match runner',
+    next: 'Claim what was announced on the wake stream of this runner.',
+  },
+  WAKE_CLAIMED: {
+    code: 'ALREADY_CLAIMED',
+    status: 409,
+    message: (holder: string, generation: number) =>
+      JSON.stringify({ error: { code: 'ALREADY_CLAIMED', current_holder: holder, generation } }), // as the subscription says it (spec/07 §3.7)
+    next: 'Skip the event: somebody works on it.',
+  },
+  CLAIM_WITHOUT_ENTITY: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'Claim stream is not attached to an entity',
+    next: 'Nothing: runners work on entities only.',
+  },
+  RUNNER_UNKNOWN: { code: 'NOT_FOUND', status: 404, message: () => 'Runner not found', next: 'Register the runner first.' },
+  INVALID_RUNNER_OWNER: {
+    ...INVALID,
+    message: (owner: string) => `owner_principal must be a valid principal URL (e.g. /principal/user%3Aalice), got: ${owner}`,
+    next: 'Send the URL of a principal.',
+  },
+  INVALID_RUNNER_ID: {
+    ...INVALID,
+    message: () => 'Runner id must be the same in a URL path as percent-encoded: not empty, without : / @ + , = & $ ; % * and the like',
+    next: 'Choose an id of letters, digits, `-`, `_` and `.`.',
+  },
+  WAKE_STREAM_TAKEN: {
+    code: 'INVALID_REQUEST',
+    status: 409,
+    message: (path: string) => `wake_stream "${path}" is in use by another runner or stream`,
+    next: 'Choose another path, or leave the field out.',
+  },
+  FOREIGN_RUNNER_SUBSCRIPTION: {
+    ...INVALID,
+    message: (subscription: string, runner: string) => `subscription_id "${subscription}" can never be claimed by runner "${runner}"`,
+    next: 'Leave subscription_id out, or begin it with `runner:<runner id>:`.',
   },
   DUPLICATE_URL: {
     status: 409,

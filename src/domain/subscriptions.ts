@@ -1,7 +1,9 @@
 /** Subscriptions: which streams a pattern names, and the server's own subscription of an entity (spec/06 §3.1, §9). Pure. */
 import { createHash } from 'node:crypto'
+import { isClaimable } from './dispatch-policy.js'
 import type { DispatchPolicy, DispatchTarget } from './entity.js'
 import { type EntityUrl, entityOfMainStream, mainStream, type Offset, type StreamPath } from './ids.js'
+import { defaultWakeStream } from './runners.js'
 
 export const subscriptionTypes = ['webhook', 'pull-wake'] as const
 export type SubscriptionType = (typeof subscriptionTypes)[number]
@@ -89,6 +91,7 @@ export interface EntitySubscription {
   readonly stream: StreamPath
   readonly webhookUrl: string | null
   readonly runnerId: string | null
+  /** Unless the runner registered another (spec/07 §1.1). */
   readonly wakeStream: StreamPath | null
   readonly description: string
 }
@@ -103,7 +106,7 @@ export function subscriptionOf(entityUrl: EntityUrl, { targets: [target] }: Disp
         type: 'pull-wake',
         webhookUrl: null,
         runnerId: target.runnerId,
-        wakeStream: runnerWakeStream(target.runnerId),
+        wakeStream: defaultWakeStream(target.runnerId),
         description: `Electric Agents runner ${target.runnerId}`,
       }
     : {
@@ -117,13 +120,14 @@ export function subscriptionOf(entityUrl: EntityUrl, { targets: [target] }: Disp
 }
 
 function subscriptionIdOf(entityUrl: EntityUrl, target: DispatchTarget): string {
-  if (target.type === 'runner') return `runner:${target.runnerId}:${shortHash(entityUrl)}`
-  const { url, subscription_id: scope = `webhook:${shortHash(url)}` } = target
+  const { subscription_id: scope = scopeOf(target) } = target
+  // A default that a send fills in was never checked: the runner could not claim what its scope names.
+  if (target.type === 'runner' && !isClaimable(target)) return `${scopeOf(target)}:${shortHash(entityUrl)}`
   return `${scope}:${shortHash(entityUrl)}`
 }
 
-/** Where a runner reads its wakes, unless it registered another path (spec/07 §1.1). */
-export const runnerWakeStream = (runnerId: string): StreamPath => `/runners/${runnerId}/wake` as StreamPath
+const scopeOf = (target: DispatchTarget): string =>
+  target.type === 'runner' ? `runner:${target.runnerId}` : `webhook:${shortHash(target.url)}`
 
 /** The entity that a wake caused by `path` is about. */
 export const entityOfWake = (path: string): EntityUrl | null => entityOfMainStream(path)

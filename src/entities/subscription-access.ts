@@ -12,7 +12,7 @@ import type { SubscriptionRequest } from '../domain/subscription-request.js'
 import type { JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
 import type { StreamAccess } from './stream-access.js'
-import { categoryOf, isDisguised } from './stream-paths.js'
+import { categoryOf } from './stream-paths.js'
 
 /** Streams that are asked about at once. */
 const parallelChecks = 32
@@ -28,7 +28,7 @@ export class SubscriptionAccess {
 
   /** Passes, or throws the refusal. */
   async checkRequest(principal: JudgedPrincipal, { id, pattern, streams, wakeStream }: SubscriptionRequest): Promise<void> {
-    if (wakeStream !== null) refuseAnnouncing(principal, wakeStream)
+    if (wakeStream !== null) await this.#checkAnnouncing(principal, wakeStream)
     if (isBypass(principal)) return
     if (pattern !== null) throw errors.NOT_ALLOWED('use patterns in', named(id))
     await this.checkStreams(principal, streams)
@@ -42,6 +42,14 @@ export class SubscriptionAccess {
       for (let path = left.pop(); path !== undefined; path = left.pop()) await this.#checkStream(principal, path)
     }
     await Promise.all(Array.from({ length: parallelChecks }, lane))
+  }
+
+  /** U3. */
+  async #checkAnnouncing(principal: JudgedPrincipal, path: StreamPath): Promise<void> {
+    const { is } = categoryOf(path)
+    if (is === 'wakes' && isBypass(principal)) return
+    if (is !== 'plain') throw errors.NOT_ALLOWED('have wakes announced on', path)
+    await this.#streams.check({ principal, method: 'POST', path })
   }
 
   async #checkStream(principal: JudgedPrincipal, path: StreamPath): Promise<void> {
@@ -63,10 +71,3 @@ export function refuseUnlessManager(
 }
 
 const named = (id: string): string => `subscription "${id}"`
-
-/** U3. */
-function refuseAnnouncing(principal: Principal, path: StreamPath): void {
-  const { is } = categoryOf(path)
-  const isFree = is === 'plain' && !isDisguised(path)
-  if (!isFree && !(is === 'server-owned' && isBypass(principal))) throw errors.NOT_ALLOWED('have wakes announced on', path)
-}

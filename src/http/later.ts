@@ -21,8 +21,6 @@ export const laterRoutes: readonly LaterRoute[] = [
   { methods: ['DELETE'], url: `${entity}/pg-sync-observations/:sourceRef`, feature: 'Postgres observation' },
   { methods: ['GET', 'POST'], url: `${type}/grants`, feature: 'permission grants' },
   { methods: ['DELETE'], url: `${type}/grants/:grantId`, feature: 'permission grants' },
-  { methods: ['GET', 'POST'], url: '/_electric/runners', feature: 'runners' },
-  { methods: anyMethod, url: '/_electric/runners/*', feature: 'runners' },
   { methods: ['POST'], url: '/_electric/wake', feature: 'wakes' },
   { methods: ['POST'], url: '/_electric/wake/unregister', feature: 'wakes' },
   { methods: ['POST'], url: '/_electric/observations/entities/ensure-stream', feature: 'observations' },

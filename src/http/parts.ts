@@ -13,6 +13,8 @@ import type { CollectionWriting } from '../entities/collection-writing.js'
 import type { Directory } from '../entities/directory.js'
 import type { InboxEditing } from '../entities/inbox-editing.js'
 import type { EntityRules } from '../entities/rules.js'
+import type { RunnerClaiming } from '../entities/runner-claiming.js'
+import type { Runners } from '../entities/runners.js'
 import type { Sending } from '../entities/sending.js'
 import type { Signalling } from '../entities/signalling.js'
 import type { Spawning } from '../entities/spawning.js'
@@ -63,6 +65,8 @@ export interface Parts {
   readonly tagging: Tagging
   readonly attachments: Attachments
   readonly signalling: Signalling
+  readonly runners: Runners
+  readonly runnerClaiming: RunnerClaiming
   readonly dispatch: DispatchParts
   readonly streams: StreamStore
   readonly signing: Pick<Signing, 'jwks' | 'current'>

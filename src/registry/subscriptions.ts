@@ -25,13 +25,14 @@ export async function insertEntitySubscriptions(
   const subscriptions = wanted.map(({ subscription }) => subscription)
   const { rows: changed } = await tx.query(sql`
     INSERT INTO subscriptions AS s (tenant_id, id, type, configuration, webhook_url, wake_stream, lease_ttl_ms, description, entity_url, runner_id, generation)
-    SELECT ${tx.tenant}, i.id, i.type, ${ownConfiguration}, i.webhook_url, i.wake_stream, ${defaultLeaseTtlMs}, i.description, i.entity_url, i.runner_id,
+    SELECT ${tx.tenant}, i.id, i.type, ${ownConfiguration}, i.webhook_url, coalesce(r.wake_stream, i.wake_stream), ${defaultLeaseTtlMs}, i.description, i.entity_url, i.runner_id,
            coalesce(d.last_epoch, 0)
       FROM unnest(${subscriptions.map((s) => s.id)}::text[], ${subscriptions.map((s) => s.type)}::text[], ${subscriptions.map((s) => s.webhookUrl)}::text[],
                   ${subscriptions.map((s) => s.wakeStream)}::text[], ${subscriptions.map((s) => s.description)}::text[],
                   ${subscriptions.map((s) => s.entityUrl)}::text[], ${subscriptions.map((s) => s.runnerId)}::text[])
            AS i (id, type, webhook_url, wake_stream, description, entity_url, runner_id)
       LEFT JOIN entity_dispatch_state d ON d.tenant_id = ${tx.tenant} AND d.entity_url = i.entity_url COLLATE "C"
+      LEFT JOIN runners r ON r.tenant_id = ${tx.tenant} AND r.id = i.runner_id COLLATE "C"
      ORDER BY i.id COLLATE "C"
         ON CONFLICT (tenant_id, id) DO UPDATE
        SET type = excluded.type, configuration = excluded.configuration, webhook_url = excluded.webhook_url, wake_stream = excluded.wake_stream,
@@ -133,6 +134,12 @@ export async function linkedPaths(queryable: Queryable, paths: readonly StreamPa
 /** A stream is no more, and with it what waited for it. */
 export async function dropLinks(queryable: Queryable, path: StreamPath): Promise<void> {
   await queryable.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path}`)
+}
+
+/** One subscription waits for one stream no more. */
+export async function dropLink(queryable: Queryable, subscriptionId: string, path: StreamPath): Promise<void> {
+  await queryable.query(sql`
+    DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path} AND subscription_id = ${subscriptionId}`)
 }
 
 export interface StoredSubscription {

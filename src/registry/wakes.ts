@@ -130,13 +130,18 @@ export async function lockWakeEntities(tx: Transaction, wakeIds: readonly string
   return new Map(rows.map((row) => [String(row.url), row.status as EntityStatus]))
 }
 
-/** Locks the subscriptions whose wakes these are, after their entities (and streams). By wake id. */
+/**
+ * Locks the subscriptions whose wakes these are, after their entities (and streams). By wake id. A runner's wakes are announced where it reads now,
+ * not where it read when the subscription was made (spec/07 §6.3).
+ */
 export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Promise<ReadonlyMap<string, LockedWake>> {
   const { rows } = await tx.query(sql`
-    SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url, wake_stream, lease_ttl_ms, attempts, failures, holder,
+    SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
+           coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
+           lease_ttl_ms, attempts, failures, holder,
            lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
            (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms
-      FROM subscriptions
+      FROM subscriptions s
      WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
      ORDER BY id
        FOR NO KEY UPDATE`)
@@ -200,7 +205,7 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
        AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL)`)
 }
 
-/** K3. Those wakes whose delivery the caller is to carry out within `limitMs`. */
+/** K3. Those of these locked wakes whose delivery the caller is to carry out within `limitMs`. */
 export async function beginDeliveries(
   tx: Transaction,
   wakes: readonly { readonly wakeId: string; readonly attempts: number }[],
@@ -217,11 +222,17 @@ export async function beginDeliveries(
 /** The handler has taken these wakes: from now on their lease runs, unless a callback has started it already. */
 export async function setDelivered(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
   await tx.query(sql`
-    WITH delivered AS (
-      UPDATE subscriptions
-         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+    WITH taken AS (
+      SELECT id FROM subscriptions
        WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}) AND lease_until IS NULL
-      RETURNING wake_id)
+       ORDER BY id
+         FOR NO KEY UPDATE
+    ), delivered AS (
+      UPDATE subscriptions s
+         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+        FROM taken
+       WHERE s.tenant_id = ${tx.tenant} AND s.id = taken.id
+      RETURNING s.wake_id)
     UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now()
       FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
 }
@@ -253,6 +264,18 @@ export async function setDueIn(queryable: Queryable, wakeId: string, ms: number)
   await queryable.query(sql`
     UPDATE subscriptions SET due_at = clock_timestamp() + ${ms} * interval '1 ms'
      WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
+}
+
+/** Outstanding wakes of a runner are announced again, as soon as anybody looks (spec/07 §6.3). */
+export async function announceAgain(queryable: Queryable, runnerId: string): Promise<void> {
+  await queryable.query(sql`
+    WITH outstanding AS (
+      SELECT id FROM subscriptions
+       WHERE tenant_id = ${queryable.tenant} AND runner_id = ${runnerId} AND wake_id IS NOT NULL AND lease_until IS NULL
+       ORDER BY id
+         FOR NO KEY UPDATE)
+    UPDATE subscriptions s SET due_at = clock_timestamp()
+      FROM outstanding WHERE s.tenant_id = ${queryable.tenant} AND s.id = outstanding.id`)
 }
 
 export interface WakeClaim {
@@ -375,13 +398,21 @@ export async function findWake(
   return row === undefined ? null : { subscriptionId: String(row.subscription_id), isAboutEntity: row.entity_url !== null }
 }
 
-/** Wakes whose next delivery is due, oldest first; whoever begins one moves its deadline on (K3). Index: subscriptions_by_due. */
-export async function dueWakes(queryable: Queryable, limit: number): Promise<StartedWake[]> {
+/**
+ * Takes wakes whose next delivery is due, oldest first: whoever takes one begins its delivery within `ownedMs`, then anybody may again. Replicas take
+ * different ones. Index: subscriptions_by_due.
+ */
+export async function takeDueWakes(queryable: Queryable, ownedMs: number, limit: number): Promise<StartedWake[]> {
   const { rows } = await queryable.query(sql`
-    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
-     WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
-     ORDER BY due_at
-     LIMIT ${limit}`)
+    WITH due AS (
+      SELECT tenant_id, id FROM subscriptions
+       WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+       ORDER BY due_at
+       LIMIT ${limit}
+         FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE subscriptions s SET due_at = clock_timestamp() + ${ownedMs} * interval '1 ms'
+      FROM due WHERE s.tenant_id = due.tenant_id AND s.id = due.id
+    RETURNING s.wake_id, s.id, s.type, s.generation, s.attempts, s.webhook_url, s.wake_entity_url`)
   return rows.map(startedWake)
 }
 

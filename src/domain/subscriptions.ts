@@ -18,6 +18,9 @@ export const leaseTtlRangeMs = { least: 1_000, most: 600_000 } as const
 /** Bytes of UTF-8: with the longest stream path beside it an id still fits into an index. */
 export const maxSubscriptionIdBytes = 500
 
+/** Of what a dispatch policy calls its subscriptions. */
+export const maxSubscriptionScopeCharacters = 400
+
 /** A view of the API: stream names on it are relative to its prefix. */
 export const mounts = ['', '/v1/stream'] as const
 export type Mount = (typeof mounts)[number]

@@ -5,7 +5,7 @@ import { errors } from '../../domain/errors.js'
 import { renderPlainError } from '../errors.js'
 import type { Parts } from '../parts.js'
 import { editingRoutes } from './editing.js'
-import { views } from './views.js'
+import { type AtSubscription, idOf, views } from './views.js'
 import { workingRoutes } from './working.js'
 
 export interface SubscriptionRouteParts extends Parts {
@@ -39,15 +39,17 @@ export function subscriptionRoutes(app: FastifyInstance, parts: SubscriptionRout
 }
 
 function otherMethods(app: FastifyInstance, url: string, methods: readonly HTTPMethods[]): void {
-  app.route({
+  app.route<AtSubscription>({
     method: anyMethod.filter((method) => !methods.includes(method)),
     url,
     config: { undocumented: 'answers 405' },
-    handler: async (_request, reply) =>
-      await reply
+    handler: async (request, reply) => {
+      idOf(request.params) // 404
+      return await reply
         .code(405)
         .headers({ 'content-type': 'text/plain', allow: [...methods, 'OPTIONS'].join(', ') })
-        .send('Method not allowed'),
+        .send('Method not allowed')
+    },
   })
 }
 

@@ -69,13 +69,10 @@ export function workingRoutes(app: FastifyInstance, view: View, { dispatch }: Su
     `${url}/claim`,
     { config: { documentation: claimDocumentation(view.operation('claimSubscription')) } },
     async (request, reply) => {
+      const name = { id: idOf(request.params), mount }
       const worker = workerOf(sentAnything(request)) // 400
       const guard = (stored: { readonly id: string; readonly created_by: string | null }) => refuseUnlessManager(request.principal, stored)
-      return await sendPlainJson(
-        reply,
-        200,
-        shownClaim(await dispatch.subscriptions.claim({ id: idOf(request.params), mount }, worker, guard)),
-      ) // 404, 401, 400, 409
+      return await sendPlainJson(reply, 200, shownClaim(await dispatch.subscriptions.claim(name, worker, guard))) // 404, 401, 400, 409
     },
   )
 
@@ -84,9 +81,9 @@ export function workingRoutes(app: FastifyInstance, view: View, { dispatch }: Su
       `${url}/${route.verb}`,
       { config: { documentation: tokenDocumentation(route, view) } },
       async (request, reply) => {
+        const name = { id: idOf(request.params), mount }
         const token = presentedToken(request)
         if (token === null) throw errors.TOKEN_MISSING() // 401
-        const name = { id: idOf(request.params), mount }
         const { nextWake } = await dispatch.subscriptions.hear(name, token, route.verb, () => said(mount, route, callbackBody(request))) // 404, 400, 401, 409
         return route.status === 204 ? await reply.code(204).send() : await sendPlainJson(reply, 200, { ok: true, next_wake: nextWake })
       },

@@ -46,6 +46,11 @@ export interface ClaimsParts {
   readonly expire: (wakeId: string) => Promise<boolean>
 }
 
+interface Granted {
+  /** Whether the wake is about an entity, to whose stream its holder writes. */
+  readonly writes: boolean
+}
+
 interface TokenClaim extends WakeIdentity {
   readonly holder: string
 }
@@ -77,7 +82,7 @@ export interface CallbackAnswer {
 
 export class Claims {
   readonly #parts: ClaimsParts
-  readonly #claims: GroupCommit<TokenClaim, true | AgentsError>
+  readonly #claims: GroupCommit<TokenClaim, Granted | AgentsError>
   readonly #callbacks: GroupCommit<Callback, CallbackAnswer | AgentsError>
 
   constructor(parts: ClaimsParts) {
@@ -92,11 +97,11 @@ export class Claims {
     this.#callbacks = new GroupCommit((callbacks) => this.#applyAll(callbacks), bounds)
   }
 
-  /** Claims a delivered wake; `holder` is shown to operators. The token for the entity's stream (M1). Throws FENCED. */
-  async claim(wake: WakeIdentity, holder: string): Promise<string> {
+  /** Claims a delivered wake; `holder` is shown to operators. The token for the stream of its entity, where it is about one (M1). Throws FENCED. */
+  async claim(wake: WakeIdentity, holder: string): Promise<string | null> {
     const verdict = await this.#claims.add({ ...wake, holder })
     if (verdict instanceof AgentsError) throw verdict
-    return this.#parts.tokens.writeToken(wake)
+    return verdict.writes ? this.#parts.tokens.writeToken(wake) : null
   }
 
   /** A heartbeat, acks, a done or a release. Throws FENCED, INVALID_OFFSET. */
@@ -127,7 +132,7 @@ export class Claims {
     await Promise.all([this.#claims.drained(), this.#callbacks.drained()])
   }
 
-  async #claimAll(claims: readonly TokenClaim[]): Promise<readonly (true | AgentsError)[]> {
+  async #claimAll(claims: readonly TokenClaim[]): Promise<readonly (Granted | AgentsError)[]> {
     return await this.#parts.database.transaction(async (tx) => {
       const wakeIds = [...new Set(claims.map(({ wakeId }) => wakeId))]
       const [statuses, wakes] = await Promise.all([lockWakeEntities(tx, wakeIds), lockWakes(tx, wakeIds)])
@@ -138,13 +143,13 @@ export class Claims {
         if (wake === undefined || wake.generation !== claim.generation || wake.id !== claim.subscriptionId) return errors.FENCED()
         const status = wake.wake_entity_url === null ? null : statuses.get(wake.wake_entity_url)
         if (status === undefined) return errors.FENCED() // the entity is gone
-        if (status !== 'stopping' && !mayWake(status)) {
-          heldBack.add(wake)
+        if (status !== 'stopping' && !mayWake(status) && wake.holder === null) {
+          heldBack.add(wake) // whoever holds it goes on to its next checkpoint (spec/05 §2), and may ask for its token again (M1)
           return errors.NOT_RUNNING()
         }
         const tokenHash = hashOfToken(this.#parts.tokens.writeToken(claim))
         admitted.set(claim.wakeId, { wakeId: claim.wakeId, holder: claim.holder, runnerId: wake.runner_id, tokenHash })
-        return true
+        return { writes: wake.wake_entity_url !== null }
       })
       await this.#take(
         tx,

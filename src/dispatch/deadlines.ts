@@ -57,7 +57,7 @@ export class Deadlines {
 
   async #lookOnce(): Promise<void> {
     const { database, deliveries, limits } = this.#parts
-    const [due, ended] = await Promise.all([takeDueWakes(database, limits.wakeOwnedMs, perLook), endedLeases(database, perLook)])
+    const [due, ended] = await Promise.all([takeDueWakes(database, perLook, limits.wakeOwnedMs), endedLeases(database, perLook)])
     deliveries.deliver(due)
     await this.#expireAll([...ended])
   }

@@ -13,12 +13,13 @@
 import { randomUUID } from 'node:crypto'
 import type { EntityStatus } from '../domain/entity.js'
 import { type AgentsError, errors } from '../domain/errors.js'
+import { tellsOfLostWake } from '../domain/events.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
-import { dispatchPolicyOf } from '../registry/entities.js'
+import { lostDispatchPolicy } from '../registry/entities.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
 import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
@@ -47,7 +48,7 @@ import {
   type Together,
   writtenBy,
 } from './pipeline.js'
-import type { Waking } from './waking.js'
+import type { Appended, Waking } from './waking.js'
 
 /** Events read at once while consequences are drawn. */
 const eventsPerStep = 1_000
@@ -271,9 +272,12 @@ export class ForeignPipeline implements Pipeline {
       const read = await this.#readFrom(path, from ?? zeroOffset)
       if (read === null) return await this.#forget(path, intentId)
       const moved = await this.#database.transaction(async (tx) => {
+        const url = entityOfMainStream(path)
+        const policy = url === null ? null : await lostDispatchPolicy(tx, url) // A3, for entities that have not ended
         if (!(await moveProgress(tx, path, from, read.next))) return false
         await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
-        if (read.next !== (from ?? zeroOffset)) await this.#wake(tx, path, from ?? zeroOffset)
+        const before = from ?? zeroOffset
+        if (read.next !== before) await this.#wake(tx, { path, before, policy }, read)
         if (read.upToDate && intentId !== null) await deleteIntents(tx, [intentId])
         return true
       })
@@ -287,9 +291,10 @@ export class ForeignPipeline implements Pipeline {
     else await deleteIntents(this.#database, [intentId])
   }
 
-  async #wake(tx: Transaction, path: StreamPath, before: Offset): Promise<void> {
-    const url = entityOfMainStream(path)
-    await this.#waking.appended(tx, [{ path, before, policy: url === null ? null : await dispatchPolicyOf(tx, url) }])
+  async #wake(tx: Transaction, appended: Appended, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {
+    const tellsOnly = isOneEntry(events) && events.some(({ item }) => tellsOfLostWake(item))
+    if (tellsOnly) return await this.#waking.passedOver(tx, appended.path, appended.before, next)
+    await this.#waking.appended(tx, [appended])
   }
 
   /** What follows from entries is only asked of main streams; of others how far they reach. */
@@ -308,6 +313,8 @@ function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent 
   const intent = { id: randomUUID(), path }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
 }
+
+const isOneEntry = (events: StoredEvents['events']): boolean => events.every(({ entry }) => entry === events[0]?.entry)
 
 const isWatch = ({ body, closes }: AppendIntent): boolean => body.length === 0 && !closes
 

@@ -52,7 +52,7 @@ export class WakeProgress {
       if (refusal !== null) return errors.INVALID_OFFSET(refusal)
       acks.push({ subscriptionId: wake.id, path, offset })
     }
-    const moved = links.map((link) => ({ ...link, acked: acks.findLast(({ path }) => path === link.path)?.offset ?? link.acked }))
+    const moved = links.map((link) => ({ ...link, acked: furthest(acks, link) }))
     this.#links.set(wake.id, moved)
     if (callback.ends === undefined) return { wake, acks, ends: false, next: null }
     this.#ended.add(callback.wakeId)
@@ -64,6 +64,10 @@ const isStale = (wake: LockedWake, { generation, said = {} }: Callback): boolean
   generation !== wake.generation ||
   (said.generation !== undefined && said.generation !== wake.generation) ||
   (said.wakeId !== undefined && said.wakeId !== wake.wake_id)
+
+/** Of several acks of one stream the furthest counts. */
+const furthest = (acks: readonly Ack[], { path, acked }: LinkState): string =>
+  acks.filter((ack) => ack.path === path).reduce((far, { offset }) => (offset > far || far === nothingAcked ? offset : far), acked)
 
 function refuseAck(link: LinkState | undefined, offset: string): string | null {
   if (link === undefined) return 'Ack references an unknown subscription stream'

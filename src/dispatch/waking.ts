@@ -34,7 +34,7 @@ import {
   patternsAt,
   sharePatterns,
 } from '../registry/subscriptions.js'
-import { lockSubscribers, type StartedWake, type Subscriber, startWakes } from '../registry/wakes.js'
+import { lockSubscribers, type StartedWake, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
 
 export interface Appended {
   readonly path: StreamPath
@@ -69,6 +69,23 @@ export class Waking {
     const lost = this.#lostBy(appended, subscribers)
     await insertEntitySubscriptions(tx, lost)
     await this.#start(tx, lost.length === 0 ? subscribers : await lockSubscribers(tx, paths))
+  }
+
+  /**
+   * An entry that is work for nobody: whoever waits for nothing else has acknowledged it, all others are woken as by any entry. In one transaction with
+   * its append nothing of the kind is needed: there it is acknowledged with what it is about.
+   */
+  async passedOver(tx: Transaction, path: StreamPath, before: Offset, tail: Offset): Promise<void> {
+    const subscribers = await lockSubscribers(tx, [path])
+    const isCaughtUp = ({ wake_id, acked }: Subscriber): boolean => wake_id === null && acked === before
+    await setAcked(
+      tx,
+      subscribers.filter(isCaughtUp).map(({ id }) => ({ subscriptionId: id, path, offset: tail })),
+    )
+    await this.#start(
+      tx,
+      subscribers.filter((subscriber) => !isCaughtUp(subscriber)),
+    )
   }
 
   /** A2, first half: to be called before streams are made, for all of them. What it answers goes to `made`. */

@@ -8,8 +8,8 @@ import { refuseUnlessManager } from '../entities/subscription-access.js'
 import type { DeadLetter, LetterPosition } from '../registry/dead-letters.js'
 import { findSubscription } from '../registry/subscriptions.js'
 import type { RouteDocumentation } from './documentation.js'
-import type { Parts } from './parts.js'
 import { cursorOf, pageLimit, positionIn } from './paging.js'
+import type { Parts } from './parts.js'
 import { queryValue } from './urls.js'
 
 const usualPage = 100

@@ -46,8 +46,8 @@ export interface DispatchParts {
   readonly subscriptions: Subscriptions
   readonly deadLetters: DeadLetters
   readonly base: PublicBase
-  /** What a wake id names, in flight or past; null: nothing of ours. */
-  wake(wakeId: string): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null>
+  /** Whether a wake, in flight or past, has this id. */
+  readonly isWake: (wakeId: string) => Promise<boolean>
 }
 
 export interface Parts {

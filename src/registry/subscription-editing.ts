@@ -1,7 +1,7 @@
 /** Subscriptions as their API makes, changes and removes them (spec/06 §3). */
 import { type EntityUrl, type StreamPath, zeroOffset } from '../domain/ids.js'
-import { patternPrefix } from '../domain/subscriptions.js'
 import type { SubscriptionRequest } from '../domain/subscription-request.js'
+import { patternPrefix } from '../domain/subscriptions.js'
 import { type Queryable, sql, type Transaction } from './database.js'
 
 export interface NewSubscription {

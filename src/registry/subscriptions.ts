@@ -54,7 +54,7 @@ async function dropAllLinks(tx: Transaction, subscriptionIds: readonly string[])
   await tx.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND subscription_id = ANY (${subscriptionIds})`)
 }
 
-/** Links that stand keep their offset (spec/06 §3.1). */
+/** Links that stand keep their offset (spec/06 §3.1). No pattern links where a runner's wakes are announced: each of them would be work for others. */
 export async function insertLinks(tx: Transaction, links: readonly NewLink[], by: 'explicit' | 'glob'): Promise<void> {
   if (links.length === 0) return
   const isExplicit = by === 'explicit'
@@ -62,6 +62,7 @@ export async function insertLinks(tx: Transaction, links: readonly NewLink[], by
     INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
     SELECT ${tx.tenant}, i.path, i.id, ${isExplicit}, ${!isExplicit}, i.acked
       FROM unnest(${links.map((l) => l.path)}::text[], ${links.map((l) => l.subscriptionId)}::text[], ${links.map((l) => l.acked)}::text[]) AS i (path, id, acked)
+     WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.wake_stream = i.path COLLATE "C")
      ORDER BY i.path COLLATE "C", i.id COLLATE "C"
         ON CONFLICT (tenant_id, path, subscription_id) DO UPDATE
        SET is_explicit = l.is_explicit OR excluded.is_explicit, is_glob = l.is_glob OR excluded.is_glob`)
@@ -99,7 +100,11 @@ export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[]
   if (urls.length === 0) return
   await tx.query(sql`
     WITH own AS (
-      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls})
+      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls}) RETURNING wake_id
+    ), notified AS (
+      UPDATE wake_notifications n
+         SET delivery_status = CASE n.delivery_status WHEN 'queued' THEN 'superseded' ELSE n.delivery_status END, claim_status = 'expired', resolved_at = now()
+        FROM own WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = own.wake_id
     ), links AS (
       DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ANY (${mains})
     ), tokens AS (
@@ -122,6 +127,14 @@ export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]):
        AND (NOT EXISTS (SELECT FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path)
             OR EXISTS (SELECT FROM streams s
                         WHERE s.tenant_id = subscription_links.tenant_id AND s.path = subscription_links.path AND s.expires_at <= clock_timestamp()))`)
+}
+
+/** No pattern names this stream any more; who asked for it by name keeps it. */
+export async function dropPatternLinks(tx: Transaction, path: StreamPath): Promise<void> {
+  await tx.query(sql`
+    WITH dropped AS (
+      DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND NOT is_explicit)
+    UPDATE subscription_links SET is_glob = false WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND is_explicit`)
 }
 
 /** Which of these streams anybody waits for. */

@@ -4,8 +4,8 @@ import { eventually } from '../support/eventually.js'
 import { neverFails, noObject, oddSegment, refusesAll } from '../support/hostile.js'
 import { Receiver } from '../support/receiver.js'
 import { Subscriber } from '../support/subscriber.js'
-import { expectStatus, refusal, Wire } from '../support/wire.js'
 import { WebhookHandler } from '../support/webhook-handler.js'
+import { expectStatus, refusal, Wire } from '../support/wire.js'
 
 const sam = 'user:sam'
 const kim = 'user:kim'
@@ -126,7 +126,7 @@ describe('the subscription of an entity', () => {
   let handler: WebhookHandler
   let own: string
   beforeAll(async () => {
-    handler = await WebhookHandler.start({ baseUrl: () => wire.url })
+    handler = await WebhookHandler.start({ baseUrl: () => wire.url, handler: async () => undefined })
     await wire.spawned('/mine/served', { dispatch_policy: { targets: [{ type: 'webhook', url: handler.url }] } }, sam)
     own = String((await wire.sql(`SELECT id FROM subscriptions WHERE entity_url = '/mine/served'`))[0]?.id)
   })
@@ -193,7 +193,7 @@ describe('a deletion of a subscription whose wake is about an entity', () => {
     await wire.send('/mine/freed', { payload: 'x' }, sam)
     await eventually(async () => (await wire.statusOf('/mine/freed')) === 'running' && receiver.of(id).length === 1)
     await eventually(async () => (await wire.sql('SELECT FROM subscriptions WHERE id = $1 AND lease_until IS NOT NULL', id)).length === 1)
-    const { wakeId, claimToken } = receiver.of(id)[0]?.body as unknown as { wakeId: string; claimToken: string }
+    const { wakeId, claimToken } = Object(receiver.of(id)[0]?.body) as { wakeId: string; claimToken: string }
     const token = { headers: { authorization: `Bearer ${claimToken}` } }
     const claimed = await wire.ask('POST', `/_electric/wake-callbacks/${wakeId}`, { wakeId }, token)
     const { writeToken } = expectStatus(200, claimed).body as { writeToken: string }

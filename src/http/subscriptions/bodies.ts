@@ -1,11 +1,11 @@
 /** Bodies and answers of the subscription API (spec/06 §3). Most checks are the domain's, for their order and texts are fixed. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { streamOfWake } from '../../dispatch/wake-body.js'
 import type { ClaimedWake } from '../../dispatch/claims.js'
 import { publicUrl } from '../../dispatch/public-url.js'
 import type { SigningMetadata } from '../../dispatch/signing.js'
 import type { ShownSubscription } from '../../dispatch/subscriptions.js'
+import { streamOfWake } from '../../dispatch/wake-body.js'
 import { leaseTtlRangeMs, nameOfPath, subscriptionTypes } from '../../domain/subscriptions.js'
 import { body, document } from '../body.js'
 

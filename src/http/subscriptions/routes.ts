@@ -1,7 +1,7 @@
 /** `/__ds/subscriptions/*`, and its second view (spec/06 §3). */
 import type { FastifyInstance, HTTPMethods } from 'fastify'
-import type { SubscriptionAccess } from '../../entities/subscription-access.js'
 import { errors } from '../../domain/errors.js'
+import type { SubscriptionAccess } from '../../entities/subscription-access.js'
 import { renderPlainError } from '../errors.js'
 import type { Parts } from '../parts.js'
 import { editingRoutes } from './editing.js'

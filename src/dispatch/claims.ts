@@ -42,6 +42,8 @@ export interface ClaimsParts {
   readonly waking: Waking
   readonly stopping: Stopping
   readonly limits: Limits
+  /** Ends a wake whose lease has ended, as `Expiry` does. */
+  readonly expire: (wakeId: string) => Promise<boolean>
 }
 
 interface Granted {
@@ -68,6 +70,11 @@ export type ClaimVerdict =
   | { readonly outcome: 'no-work' }
   /** The entity takes no work now: paused, or ended. */
   | { readonly outcome: 'held-back' }
+
+interface Lapsed {
+  readonly outcome: 'lapsed'
+  readonly wakeId: string
+}
 
 export interface CallbackAnswer {
   readonly nextWake: boolean
@@ -106,7 +113,11 @@ export class Claims {
 
   /** The wake of `subscriptionId` for whoever asks first: the outstanding one, or a new one where work is pending (spec/06 §3.2 "claim"). */
   async claimNext(subscriptionId: string, worker: string): Promise<ClaimVerdict> {
-    return await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, subscriptionId, worker))
+    for (;;) {
+      const verdict = await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, subscriptionId, worker))
+      if (verdict.outcome !== 'lapsed') return verdict
+      await this.#parts.expire(verdict.wakeId) // the former holder is fenced by the next generation, not joined
+    }
   }
 
   /** A wake that its claimer cannot work on: it ends, and its stream wakes this subscription no more (spec/07 §3.7 row 6). */
@@ -205,18 +216,18 @@ export class Claims {
     }
   }
 
-  async #claimNextIn(tx: Transaction, subscriptionId: string, worker: string): Promise<ClaimVerdict> {
+  async #claimNextIn(tx: Transaction, subscriptionId: string, worker: string): Promise<ClaimVerdict | Lapsed> {
     const locked = await lockSubscription(tx, subscriptionId)
     if (locked === null) throw errors.SUBSCRIPTION_NOT_FOUND()
-    if (locked.wake_id !== null && locked.has_lease && !locked.lease_ended)
-      return { outcome: 'taken', holder: locked.holder ?? '', generation: locked.generation }
+    if (locked.wake_id !== null && locked.lease_ended) return { outcome: 'lapsed', wakeId: locked.wake_id }
+    if (locked.wake_id !== null && locked.has_lease) return { outcome: 'taken', holder: locked.holder ?? '', generation: locked.generation }
     const links = await linksOf(tx, [subscriptionId])
     const pending = firstPending(links)
-    if (locked.wake_id !== null && pending === undefined && links.some(({ entity_status }) => !mayWake(entity_status))) {
+    if (pending === undefined) {
+      if (locked.wake_id === null) return { outcome: 'no-work' }
       await endWakes(tx, [asHeldBack({ wake_id: locked.wake_id, lost_leases: locked.lost_leases })])
-      return { outcome: 'held-back' }
+      return { outcome: links.some(({ entity_status }) => !mayWake(entity_status)) ? 'held-back' : 'no-work' } // its streams are gone
     }
-    if (pending === undefined) return { outcome: 'no-work' }
     if (locked.wake_id === null)
       await startWakes(
         tx,

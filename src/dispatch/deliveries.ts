@@ -17,7 +17,7 @@ import type { Limits } from '../domain/limits.js'
 import { retryAfterMsOf, retryInMs } from '../domain/redelivery.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
-import { type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
+import { hasPending, type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import {
   beginDeliveries,
   endWakes,
@@ -178,8 +178,9 @@ export class Deliveries {
       ])
       const heads = await findEntityHeads(tx, [...statuses.keys()])
       const ours = [...rows.values()].flatMap((row) => (mine.has(row.wake_id) ? [{ ...row, attempts: row.attempts + 1 }] : []))
-      const heldBack = ours.filter((wake) => isHeldBack(wake, statuses))
-      const delivered = ours.filter((wake) => !isHeldBack(wake, statuses))
+      const isIdle = (wake: LockedWake) => isHeldBack(wake, statuses) || !hasWork(wake, links)
+      const heldBack = ours.filter(isIdle)
+      const delivered = ours.filter((wake) => !isIdle(wake))
       await Promise.all([
         setRunning(
           tx,
@@ -307,6 +308,10 @@ function originOf({ type, webhookUrl }: StartedWake): string {
 /** `false` where the wake is about no entity. */
 const isHeldBack = ({ wake_entity_url: url }: LockedWake, statuses: ReadonlyMap<string, EntityStatus>): boolean =>
   url !== null && !mayWake(statuses.get(url) ?? 'killed')
+
+/** Its streams may be gone meanwhile, or acknowledged: a handler is never told of nothing (spec/06 §12). */
+const hasWork = ({ id }: LockedWake, links: readonly LinkState[]): boolean =>
+  links.some((link) => link.subscription_id === id && hasPending(link))
 
 function begunOf(wake: LockedWake, links: readonly LinkState[], heads: ReadonlyMap<string, EntityHead>): Begun {
   const url: EntityUrl | null = wake.wake_entity_url

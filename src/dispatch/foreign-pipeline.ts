@@ -23,6 +23,7 @@ import { lostDispatchPolicy } from '../registry/entities.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
 import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
+import { forgetProgress } from '../registry/subscription-editing.js'
 import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
 import { writeTokenHashes } from '../registry/wakes.js'
 import {
@@ -91,7 +92,7 @@ export class ForeignPipeline implements Pipeline {
     return await this.#counted(async () => {
       const admission = await this.#admissions.add(append)
       if ('error' in admission) return { outcome: 'barred', error: admission.error }
-      if (admission.intent === null) return await this.#streams.append(append.path, append)
+      if (admission.intent === null) return await this.#appendUnlinked(append)
       return isWatch(admission.intent) ? await this.#passOn(append, admission.intent) : await this.#land(admission.intent)
     })
   }
@@ -105,7 +106,7 @@ export class ForeignPipeline implements Pipeline {
         return (await linkedPaths(tx, [path])).has(path)
       })
       const verdict = await this.#streams.create(path, request)
-      if (isLinked && verdict.outcome !== 'refused') await this.#drawConsequences(path, null)
+      if (verdict.outcome !== 'refused' && (isLinked || (await this.#isLinked(path)))) await this.#drawConsequences(path, null)
       return verdict
     })
   }
@@ -113,7 +114,24 @@ export class ForeignPipeline implements Pipeline {
   async delete(path: StreamPath): Promise<DeleteVerdict> {
     const verdict = await this.#streams.delete(path)
     await dropLinks(this.#database, path)
+    await forgetProgress(this.#database, path) // of another stream of this name
     return verdict
+  }
+
+  /** Draws what nobody has drawn yet, so that the registry knows the stream's tail; of a stream that is no more it forgets it. */
+  async catchUp(path: StreamPath): Promise<void> {
+    await this.#counted(async () => await this.#drawConsequences(path, null))
+  }
+
+  /** A link that was made meanwhile has not been seen by this append, so the append looks for it (`tails.ts` T1). */
+  async #appendUnlinked(append: PipelineAppend): Promise<AppendVerdict> {
+    const verdict = await this.#streams.append(append.path, append)
+    if (verdict.outcome === 'appended' && (await this.#isLinked(append.path))) await this.#drawConsequences(append.path, null)
+    return verdict
+  }
+
+  async #isLinked(path: StreamPath): Promise<boolean> {
+    return (await linkedPaths(this.#database, [path])).has(path)
   }
 
   async #counted<Result>(work: () => Promise<Result>): Promise<Result> {
@@ -252,7 +270,7 @@ export class ForeignPipeline implements Pipeline {
     for (;;) {
       const from = (await progressOf(this.#database, [path])).get(path) ?? null
       const read = await this.#readFrom(path, from ?? zeroOffset)
-      if (read === null) return intentId === null ? undefined : await deleteIntents(this.#database, [intentId]) // the stream is gone, and so is what it said
+      if (read === null) return await this.#forget(path, intentId)
       const moved = await this.#database.transaction(async (tx) => {
         const url = entityOfMainStream(path)
         const policy = url === null ? null : await lostDispatchPolicy(tx, url) // A3, for entities that have not ended
@@ -265,6 +283,12 @@ export class ForeignPipeline implements Pipeline {
       })
       if (moved && read.upToDate) return
     }
+  }
+
+  /** The stream is gone, and so is what it said. */
+  async #forget(path: StreamPath, intentId: string | null): Promise<void> {
+    if (intentId === null) await forgetProgress(this.#database, path)
+    else await deleteIntents(this.#database, [intentId])
   }
 
   async #wake(tx: Transaction, appended: Appended, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {

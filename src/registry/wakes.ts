@@ -6,6 +6,7 @@
  *     at the tails. So either the appender finds it idle, or the one who ends it finds the entry: no wake is lost between them.
  * K3  A delivery is begun by moving `attempts` from n to n + 1: one process carries it out, whoever else meant to.
  * K4  Every statement names the wake id that it is about: what comes late changes nothing.
+ * K5  Only the server's own subscriptions, and those of bypass principals, have wakes that are about an entity.
  */
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, StreamPath } from '../domain/ids.js'
@@ -57,13 +58,16 @@ export interface StartedWake {
   readonly entityUrl: EntityUrl | null
 }
 
-/** Starts a wake for each of these subscriptions, which are idle and locked. Whoever asks delivers within `ownedMs`, then anybody may. */
+/**
+ * Starts a wake for each of these subscriptions, which are idle and locked. Whoever asks delivers within `ownedMs`, then anybody may.
+ * K5: a subscription that an ordinary principal created looks on; its wakes bring no token to write with.
+ */
 export async function startWakes(tx: Transaction, starts: readonly WakeStart[], ownedMs: number): Promise<StartedWake[]> {
   if (starts.length === 0) return []
   const { rows } = await tx.query(sql`
     WITH started AS (
       UPDATE subscriptions s
-         SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = i.entity_url, attempts = 0, failures = 0,
+         SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = CASE WHEN s.created_by IS NULL THEN i.entity_url END, attempts = 0, failures = 0,
              last_error = NULL, started_at = now(), due_at = clock_timestamp() + ${ownedMs} * interval '1 ms', holder = NULL, lease_until = NULL
         FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
                     ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)

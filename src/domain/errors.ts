@@ -18,6 +18,8 @@ export interface Refusal {
   readonly message: string
   readonly details?: unknown
   readonly retryAfterS?: number
+  /** Stands in the body in the place of message and details. */
+  readonly instead?: Readonly<Record<string, unknown>>
 }
 
 /** A refusal as an exception. `refusal` is all there is to it; the text is never parsed. */
@@ -32,6 +34,11 @@ export class AgentsError extends Error {
 
   withDetails(details: unknown): AgentsError {
     return new AgentsError({ ...this.refusal, details })
+  }
+
+  /** Answers `members` in the place of message and details. */
+  saying(members: Readonly<Record<string, unknown>>): AgentsError {
+    return new AgentsError({ ...this.refusal, instead: members })
   }
 
   retryAfter(seconds: number): AgentsError {
@@ -383,6 +390,22 @@ export const errorEntries = {
     status: 400,
     message: (reason: string) => reason,
     next: 'Use an https URL, or let the operator allow the host (ELECTRIC_AGENTS_OUTBOUND_ALLOWED).',
+  },
+  ALREADY_CLAIMED: {
+    status: 409,
+    message: () => 'Somebody else has claimed the wake',
+    next: 'Wait until the lease of `current_holder` ends. The body has `current_holder` and `generation`, and no message.',
+  },
+  CONTROL_ROUTE_NOT_FOUND: {
+    code: 'SUBSCRIPTION_NOT_FOUND',
+    status: 404,
+    message: () => 'Durable Streams control route not found',
+    next: 'Use a path of the subscription API.',
+  },
+  WAKE_UNDER_WAY: {
+    status: 409,
+    message: () => 'A wake of the subscription is in the hands of its handler',
+    next: 'Wait until it ends, then deliver the dead letter again.',
   },
   NO_PENDING_WORK: { status: 409, message: () => 'Subscription has no pending work', next: 'Wait for the next wake.' },
   TOKEN_MISSING: {

@@ -55,7 +55,7 @@ export class StreamWriting {
   }
 
   async #ofHandler(url: EntityUrl, append: AppendRequest, token: string | null): Promise<Omit<PipelineAppend, 'path'>> {
-    if (token === null || (await this.#directory.entity(url)) === null) throw errors.INVALID_WRITE_TOKEN() // also where a row is still reserved
+    if (token === null) throw errors.INVALID_WRITE_TOKEN()
     const writer = { to: url, tokenHash: hashOfToken(token) }
     const events = itemsOf(append)
     const schemas = (await this.#directory.schemas(url))?.state ?? null

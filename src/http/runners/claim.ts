@@ -10,7 +10,7 @@ interface AtRunner {
   readonly Params: { readonly id: string }
 }
 
-/** The wake event as it was read; only its subscription counts. */
+/** The wake event as it was read; only its subscription counts, and whether its generation is over. */
 const claimBody = body(
   z.looseObject({
     type: z.string().optional(),
@@ -19,6 +19,7 @@ const claimBody = body(
     generation: z.number().optional(),
     ts: z.union([z.number(), z.string()]).optional(),
   }),
+  { intoRows: true },
 )
 
 const wake = z
@@ -60,8 +61,9 @@ const documentation: RouteDocumentation = {
 
 export function runnerClaimRoute(app: FastifyInstance, { runnerClaiming }: Parts): void {
   app.post<AtRunner>('/_electric/runners/:id/claim', { config: { documentation } }, async (request, reply) => {
-    const { subscription_id } = claimBody(request) // 400
-    const claim = await runnerClaiming.claim(request.principal, decodedParam(request.params.id), subscription_id) // 404, 403, 409, 400
+    const { subscription_id, generation } = claimBody(request) // 400
+    const event = { subscriptionId: subscription_id, generation }
+    const claim = await runnerClaiming.claim(request.principal, decodedParam(request.params.id), event) // 404, 403, 409, 400
     if (claim.outcome === 'gone') return await reply.code(204).send()
     return claim.outcome === 'claimed' ? claim.wake : { done: true }
   })

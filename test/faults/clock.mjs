@@ -3,7 +3,7 @@ const shiftMs = Number(process.env.CLOCK_SHIFT_MS ?? '0')
 const RealDate = Date
 const now = () => RealDate.now() + shiftMs
 
-globalThis.Date = class Date extends RealDate {
+globalThis.Date = class extends RealDate {
   constructor(...given) {
     if (given.length === 0) super(now())
     else super(...given)

@@ -1,10 +1,11 @@
 /** Handlers behind a house that suffers, and what may be asked of them afterwards. */
 import { eventually } from '../support/eventually.js'
 import { nothingIsLeft } from '../support/hand-held.js'
+import type { RunLog } from '../support/run-log.js'
 import type { WakeContext } from '../support/wake-context.js'
 import { WebhookHandler, type WebhookHandlerOptions } from '../support/webhook-handler.js'
 import type { Wire } from '../support/wire.js'
-import { judgeRequests } from './findings.js'
+import { findings, unpaired } from './findings.js'
 import type { Request } from './ledger.js'
 
 /** Limits with which what a dead process left is taken over within seconds. */
@@ -45,12 +46,26 @@ export async function judgeDispatch(wire: Wire, { log }: WebhookHandler, request
   const texts = requests.flatMap((request) =>
     request.kind !== 'kill' && request.outcome === 'done' && !killed.has(request.url) ? [request.message] : [],
   )
-  await eventually(() => log.expectEachHandled(texts) === undefined, { withinMs, everyMs: 200 })
+  await eventually(() => expectEachWorkedThrough(log, texts), { withinMs, everyMs: 200 })
   await nothingIsLeft(wire, { withinMs, everyMs: 200 })
   await eventually(() => log.running().length === 0)
-  const { wrong, counts } = await judgeRequests(wire, requests)
+  const { wrong, counts } = await findings(wire, requests)
+  const pairs = wire.house.streamsUrl === undefined ? await unpaired(wire) : []
   const overlaps = log.overlapsOfGenerations().map(({ first }) => `${first.entity} ran twice at a time in generation ${first.generation}`)
-  return { wrong: [...wrong, ...overlaps, ...(await openRuns(wire))], counts, messages: texts.length }
+  return { wrong: [...wrong, ...pairs, ...overlaps, ...(await openRuns(wire))], counts, messages: texts.length }
+}
+
+/** Stricter than `expectEachHandled`: a handler that threw because its server died has not worked its message through. */
+export function expectEachWorkedThrough(log: RunLog, texts: readonly string[]): true {
+  const through = new Set(
+    log.runs.flatMap(({ passes, ending }) =>
+      passes.flatMap((pass) => (pass.ending === 'returned' || ending?.kind === 'done' ? pass.messages.map(({ text }) => text) : [])),
+    ),
+  )
+  const missing = texts.filter((text) => !through.has(text))
+  if (missing.length > 0)
+    throw new Error(`${missing.length} of ${texts.length} not worked through: ${missing.slice(0, 10).join(', ')}; ${log}`)
+  return true
 }
 
 /** Runs that nobody works on any more are closed on their streams. */
@@ -58,11 +73,5 @@ async function openRuns(wire: Wire): Promise<readonly string[]> {
   const rows = await wire.sql(`
     SELECT p.entity_url, p.key FROM projections p JOIN entities e ON e.url = p.entity_url
      WHERE p.type = 'run' AND e.status NOT IN ('stopped', 'killed')`)
-  for (const { entity_url } of rows.slice(0, 2)) {
-    console.log(JSON.stringify(await wire.events(String(entity_url)), null, 0))
-    console.log(JSON.stringify(await wire.sql('SELECT * FROM wake_notifications WHERE entity_url = $1 ORDER BY created_at', entity_url)))
-    console.log(JSON.stringify(await wire.sql('SELECT * FROM consumer_claims WHERE entity_url = $1', entity_url)))
-    console.log(JSON.stringify(await wire.sql('SELECT * FROM projections WHERE entity_url = $1', entity_url)))
-  }
   return rows.map(({ entity_url, key }) => `${entity_url} has a run that never ends: ${key}`)
 }

@@ -10,12 +10,14 @@ import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import { PostgresPipeline } from './dispatch/postgres-pipeline.js'
 import type { Signing } from './dispatch/signing.js'
+import { foreignTails, ownTails, type Tails } from './dispatch/tails.js'
 import { Waking } from './dispatch/waking.js'
 import type { BatchObserver } from './domain/group-commit.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
 import { Directory } from './entities/directory.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
+import { advertisedBy } from './entities/runners.js'
 import { Database } from './registry/database.js'
 import { migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
@@ -57,11 +59,12 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     await database.close()
     throw failure
   }
-  const waking = new Waking(config.limits, (wakes) => dispatch.deliveries.deliver(wakes)) // none commits before the parts below are there
-  const { streams, pipeline, appends } = streamParts(config, database, log, waking, observers.appends)
-  const dispatch = await buildDispatch({ config, database, pipeline, waking, log, ...given('observe', observers.deliveries) })
+  const { rewriteLoopbackWebhooksTo: rewriteLoopbackTo } = config
+  const waking = new Waking(config.limits, (wakes) => dispatch.deliveries.deliver(wakes), { rewriteLoopbackTo }) // none commits before the parts below are there
+  const { streams, pipeline, appends, tails } = streamParts(config, database, log, waking, observers.appends)
+  const dispatch = await buildDispatch({ config, database, pipeline, waking, tails, log, ...given('observe', observers.deliveries) })
   const directory = new Directory(database, config.limits)
-  const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
+  const rules = new EntityRules(directory, config.limits, advertisedBy(database, directory))
   const rendezvous = new Rendezvous()
   const parts: Parts = {
     database,
@@ -105,7 +108,7 @@ function streamParts(
   log: Logger,
   waking: Waking,
   observe: BatchObserver | undefined,
-): { streams: StreamStore; pipeline: Pipeline; appends: Appends } {
+): { streams: StreamStore; pipeline: Pipeline; appends: Appends; tails: Tails } {
   const { limits } = config
   if (config.streams !== undefined) {
     const { url, bearer } = config.streams
@@ -119,7 +122,7 @@ function streamParts(
       linkIn: (tx, made) => pipeline.linkIn(tx, made),
       sweep: () => pipeline.sweep(),
     }
-    return { streams, pipeline, appends }
+    return { streams, pipeline, appends, tails: foreignTails(database, pipeline) }
   }
   const store = new PostgresStreams({ database, limits })
   const pipeline = new PostgresPipeline({ database, store, streams: store.transactional, waking, limits, ...given('observe', observe) })
@@ -129,7 +132,7 @@ function streamParts(
     appendIn: (tx, written) => pipeline.appendIn(tx, written),
     announce: (paths) => pipeline.announce(paths),
   }
-  return { streams: store, pipeline, appends }
+  return { streams: store, pipeline, appends, tails: ownTails(store.transactional) }
 }
 
 /** The member `name`, where there is a value for it. */

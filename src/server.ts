@@ -18,6 +18,8 @@ import { CollectionWriting } from './entities/collection-writing.js'
 import { Discovery } from './entities/discovery.js'
 import { InboxEditing } from './entities/inbox-editing.js'
 import { Operations } from './entities/operations.js'
+import { RunnerClaiming } from './entities/runner-claiming.js'
+import { Runners } from './entities/runners.js'
 import { Sending } from './entities/sending.js'
 import { Signalling } from './entities/signalling.js'
 import { Spawning } from './entities/spawning.js'
@@ -35,7 +37,7 @@ import { Metrics } from './metrics.js'
 import { isScript, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { insertUsers } from './registry/spawning.js'
-import { findWake } from './registry/wakes.js'
+import { announceAgain, isWake } from './registry/wakes.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
 import { connectTemporal, identity, installRuntime, type RunningWorker, startWorker } from './worker.js'
 
@@ -117,7 +119,7 @@ async function serve(
     streams: engine.streams,
     signing: engine.signing,
     streamWriting: new StreamWriting(engine),
-    dispatch: { ...engine.dispatch, wake: (wakeId) => findWake(engine.database, wakeId) },
+    dispatch: { ...engine.dispatch, isWake: (wakeId) => isWake(engine.database, wakeId) },
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,
     authentication: authenticationOf(config, log, embedding),
@@ -204,6 +206,8 @@ function buildUseCases(
     attachments: new Attachments({ ...engine, limits: config.limits }),
     tagging: new Tagging(engine.pipeline, config.limits),
     sending: new Sending({ ...engine, ensurePrincipal: (principal) => spawning.ensurePrincipal(principal) }),
+    runners: new Runners({ ...engine, limits: config.limits, onAvailable: (runnerId) => announceAgain(engine.database, runnerId) }),
+    runnerClaiming: new RunnerClaiming(engine.database, engine.directory, engine.dispatch),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     entityTypes: new EntityTypes(engine.database, {
       limits: config.limits,

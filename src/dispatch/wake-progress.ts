@@ -4,7 +4,7 @@
  * Several callbacks of one wake in a batch take effect one after the other, each upon what the ones before it left.
  */
 import { type AgentsError, errors } from '../domain/errors.js'
-import { type StreamPath, zeroOffset } from '../domain/ids.js'
+import { parseOffset, type StreamPath, zeroOffset } from '../domain/ids.js'
 import { nothingAcked } from '../domain/subscriptions.js'
 import { hasPending, type LinkState, mayWake } from '../registry/subscriptions.js'
 import type { Ack, LockedWake } from '../registry/wakes.js'
@@ -72,6 +72,7 @@ const furthest = (acks: readonly Ack[], { path, acked }: LinkState): string =>
 function refuseAck(link: LinkState | undefined, offset: string): string | null {
   if (link === undefined) return 'Ack references an unknown subscription stream'
   if (offset === nothingAcked) return 'Ack offset must not be -1'
+  if (parseOffset(offset) === null) return 'Ack offset is malformed'
   if (link.acked !== nothingAcked && offset < link.acked) return 'Ack offset regresses the committed cursor'
   return offset > (link.tail ?? zeroOffset) ? 'Ack offset is beyond stream tail' : null
 }

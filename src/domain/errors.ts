@@ -18,6 +18,8 @@ export interface Refusal {
   readonly message: string
   readonly details?: unknown
   readonly retryAfterS?: number
+  /** Stands in the body in the place of message and details. */
+  readonly instead?: Readonly<Record<string, unknown>>
 }
 
 /** A refusal as an exception. `refusal` is all there is to it; the text is never parsed. */
@@ -32,6 +34,11 @@ export class AgentsError extends Error {
 
   withDetails(details: unknown): AgentsError {
     return new AgentsError({ ...this.refusal, details })
+  }
+
+  /** Answers `members` in the place of message and details. */
+  saying(members: Readonly<Record<string, unknown>>): AgentsError {
+    return new AgentsError({ ...this.refusal, instead: members })
   }
 
   retryAfter(seconds: number): AgentsError {
@@ -129,6 +136,18 @@ export const errorEntries = {
     message: () => 'Runner dispatch requires the authenticated owner',
     next: 'Let the owner of the runner spawn the entity.',
   },
+  RUNNER_ACCESS_REFUSED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner access requires the authenticated owner',
+    next: 'Act as the owner of the runner; nobody else may, system principals included.',
+  },
+  RUNNER_OWNER_MISMATCH: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'owner_principal must match the authenticated principal',
+    next: 'Leave the field out, or act as that principal.',
+  },
 
   // entity types (spec/02 §2–5)
   TYPE_NOT_FOUND: { code: 'NOT_FOUND', status: 404, message: () => 'Entity type not found', next: 'Register the type.' },
@@ -165,6 +184,53 @@ export const errorEntries = {
     status: 404,
     message: (id: string) => `Runner "${id}" not found`,
     next: 'Register the runner first.',
+  },
+  RUNNER_CLAIM_REFUSED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner claim requires the authenticated owner',
+    next: 'Claim as the owner of the runner.',
+  },
+  RUNNER_DISABLED: { code: 'NOT_RUNNING', status: 409, message: () => 'Runner is disabled', next: 'Enable the runner.' },
+  WAKE_OF_ANOTHER_RUNNER: {
+    ...INVALID,
+    message: () => 'Wake event subscription_id does not match runner',
+    next: 'Claim what was announced on the wake stream of this runner.',
+  },
+  WAKE_CLAIMED: {
+    code: 'ALREADY_CLAIMED',
+    status: 409,
+    message: (holder: string, generation: number) =>
+      JSON.stringify({ error: { code: 'ALREADY_CLAIMED', current_holder: holder, generation } }), // as the subscription says it (spec/07 §3.7)
+    next: 'Skip the event: somebody works on it.',
+  },
+  CLAIM_WITHOUT_ENTITY: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'Claim stream is not attached to an entity',
+    next: 'Nothing: runners work on entities only.',
+  },
+  RUNNER_UNKNOWN: { code: 'NOT_FOUND', status: 404, message: () => 'Runner not found', next: 'Register the runner first.' },
+  INVALID_RUNNER_OWNER: {
+    ...INVALID,
+    message: (owner: string) => `owner_principal must be a valid principal URL (e.g. /principal/user%3Aalice), got: ${owner}`,
+    next: 'Send the URL of a principal.',
+  },
+  INVALID_RUNNER_ID: {
+    ...INVALID,
+    message: () => 'Runner id must be the same in a URL path as percent-encoded: not empty, without : / @ + , = & $ ; % * and the like',
+    next: 'Choose an id of letters, digits, `-`, `_` and `.`.',
+  },
+  WAKE_STREAM_TAKEN: {
+    code: 'INVALID_REQUEST',
+    status: 409,
+    message: (path: string) => `wake_stream "${path}" is in use by another runner or stream`,
+    next: 'Choose another path, or leave the field out.',
+  },
+  FOREIGN_RUNNER_SUBSCRIPTION: {
+    ...INVALID,
+    message: (subscription: string, runner: string) => `subscription_id "${subscription}" can never be claimed by runner "${runner}"`,
+    next: 'Leave subscription_id out, or begin it with `runner:<runner id>:`.',
   },
   DUPLICATE_URL: {
     status: 409,
@@ -324,6 +390,22 @@ export const errorEntries = {
     status: 400,
     message: (reason: string) => reason,
     next: 'Use an https URL, or let the operator allow the host (ELECTRIC_AGENTS_OUTBOUND_ALLOWED).',
+  },
+  ALREADY_CLAIMED: {
+    status: 409,
+    message: () => 'Somebody else has claimed the wake',
+    next: 'Wait until the lease of `current_holder` ends. The body has `current_holder` and `generation`, and no message.',
+  },
+  CONTROL_ROUTE_NOT_FOUND: {
+    code: 'SUBSCRIPTION_NOT_FOUND',
+    status: 404,
+    message: () => 'Durable Streams control route not found',
+    next: 'Use a path of the subscription API.',
+  },
+  WAKE_UNDER_WAY: {
+    status: 409,
+    message: () => 'A wake of the subscription is in the hands of its handler',
+    next: 'Wait until it ends, then deliver the dead letter again.',
   },
   NO_PENDING_WORK: { status: 409, message: () => 'Subscription has no pending work', next: 'Wait for the next wake.' },
   TOKEN_MISSING: {

@@ -45,7 +45,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_TAG_VALUE_LENGTH',
     what: 'Value of a tag; beyond it 400.',
   },
-  maxReadBatch: { default: 256, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_READ_BATCH', what: 'Entities or types looked up by one query.' },
+  maxReadBatch: {
+    default: 256,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_READ_BATCH',
+    what: 'Entities, types or runners looked up by one query.',
+  },
   maxWaitingReads: {
     default: 16_384,
     unit: 'items',
@@ -53,6 +58,31 @@ export const limitDefinitions = {
     what: 'Look-ups that wait for a query; beyond it 503.',
   },
   maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
+  maxListedRunners: { default: 1_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_RUNNERS', what: 'Rows of one list of runners.' },
+  maxListedClaims: {
+    default: 1_000,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_LISTED_CLAIMS',
+    what: 'Claims that the health of a runner names.',
+  },
+  maxSandboxProfiles: {
+    default: 100,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_SANDBOX_PROFILES',
+    what: 'Sandbox profiles of one runner; beyond it 400.',
+  },
+  maxRunnerTextLength: {
+    default: 4_096,
+    unit: 'characters',
+    env: 'ELECTRIC_AGENTS_MAX_RUNNER_TEXT_LENGTH',
+    what: 'A label, a member of a profile, an offset of a runner; beyond it 400. Texts of its diagnostics are cut.',
+  },
+  maxRunnerLeaseMs: {
+    default: 24 * 60 * 60 * 1_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_MAX_RUNNER_LEASE_MS',
+    what: 'How long a runner may say that it will be there; beyond it 400.',
+  },
   maxOperationBatch: {
     default: 256,
     unit: 'items',
@@ -235,6 +265,12 @@ export const limitDefinitions = {
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_ANNOUNCE_AGAIN_MS',
     what: 'After how long a pull-wake that nobody claims is announced again; doubles up to 64 times.',
+  },
+  maxSubscriptionStreams: {
+    default: 100_000,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_SUBSCRIPTION_STREAMS',
+    what: 'Streams that one request links to a subscription, by name or by pattern; beyond it 400.',
   },
   stopGraceMs: {
     default: 120_000,

@@ -24,11 +24,9 @@ const isEvent = (item: unknown): item is EventLike => typeof item === 'object' &
 /** Postgres text holds neither U+0000 nor lone surrogates; such a key is kept as JSON text. */
 const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
 
-const endedRuns: ReadonlySet<unknown> = new Set(['completed', 'failed'])
-
-/** Of runs only those that have not ended are kept. */
-const hasEnded = (type: ProjectedType, value: unknown): boolean =>
-  type === 'run' && typeof value === 'object' && value !== null && 'status' in value && endedRuns.has(value.status)
+/** Of runs only those that are under way are kept. */
+const isOver = (type: ProjectedType, value: unknown): boolean =>
+  type === 'run' && !(typeof value === 'object' && value !== null && 'status' in value && value.status === 'started')
 
 /** The last change of each row. The server's own reductions replace whole values, `delete` removes (spec/01 §6.2). */
 export function projectionChanges(events: readonly { readonly entry: Offset; readonly item: unknown }[]): ProjectionChange[] {
@@ -37,7 +35,7 @@ export function projectionChanges(events: readonly { readonly entry: Offset; rea
     if (!isEvent(item) || typeof item.key !== 'string') continue
     const type = projectedTypes.find((known) => known === item.type)
     if (type === undefined) continue
-    const removes = item.headers?.operation === 'delete' || item.value === undefined || hasEnded(type, item.value)
+    const removes = item.headers?.operation === 'delete' || item.value === undefined || isOver(type, item.value)
     const key = storableKey(item.key)
     last.set(`${type} ${key}`, { type, key, value: removes ? null : JSON.stringify(item.value), entry })
   }

@@ -1,7 +1,9 @@
 /** Subscriptions: which streams a pattern names, and the server's own subscription of an entity (spec/06 §3.1, §9). Pure. */
 import { createHash } from 'node:crypto'
+import { isClaimable } from './dispatch-policy.js'
 import type { DispatchPolicy, DispatchTarget } from './entity.js'
 import { type EntityUrl, entityOfMainStream, mainStream, type Offset, type StreamPath } from './ids.js'
+import { defaultWakeStream } from './runners.js'
 
 export const subscriptionTypes = ['webhook', 'pull-wake'] as const
 export type SubscriptionType = (typeof subscriptionTypes)[number]
@@ -12,6 +14,12 @@ export const nothingAcked = '-1'
 /** ms (spec/06 §3.1). */
 export const defaultLeaseTtlMs = 30_000
 export const leaseTtlRangeMs = { least: 1_000, most: 600_000 } as const
+
+/** Bytes of UTF-8: with the longest stream path beside it an id still fits into an index. */
+export const maxSubscriptionIdBytes = 500
+
+/** Of what a dispatch policy calls its subscriptions. */
+export const maxSubscriptionScopeCharacters = 400
 
 /** A view of the API: stream names on it are relative to its prefix. */
 export const mounts = ['', '/v1/stream'] as const
@@ -71,8 +79,8 @@ function segmentsMatch(pattern: readonly string[], segments: readonly string[]):
   return open.at(-1) === true
 }
 
-/** Streams that only their manifest rows show, or that the server alone writes: no pattern links them (docs/decisions/0011-wakes-are-rows.md). */
-const unlinkable = /^\/(_cron|_entities|_webhooks|__ds)(\/|$)|^\/runners\/[^/]+\/wake$|^\/[^/]+\/[^/]+\/attachments\/./
+/** Streams that only their manifest rows show, or that the server alone writes: no pattern links them (docs/decisions/0013-links-and-tails.md). */
+const unlinkable = /^\/(_cron|_entities|_webhooks|__ds|v1\/stream\/__ds)(\/|$)|^\/runners\/[^/]+\/wake$|^\/[^/]+\/[^/]+\/attachments\/./
 
 export const isLinkable = (path: string): boolean => !unlinkable.test(path)
 
@@ -86,6 +94,7 @@ export interface EntitySubscription {
   readonly stream: StreamPath
   readonly webhookUrl: string | null
   readonly runnerId: string | null
+  /** Unless the runner registered another (spec/07 §1.1). */
   readonly wakeStream: StreamPath | null
   readonly description: string
 }
@@ -100,7 +109,7 @@ export function subscriptionOf(entityUrl: EntityUrl, { targets: [target] }: Disp
         type: 'pull-wake',
         webhookUrl: null,
         runnerId: target.runnerId,
-        wakeStream: runnerWakeStream(target.runnerId),
+        wakeStream: defaultWakeStream(target.runnerId),
         description: `Electric Agents runner ${target.runnerId}`,
       }
     : {
@@ -114,13 +123,14 @@ export function subscriptionOf(entityUrl: EntityUrl, { targets: [target] }: Disp
 }
 
 function subscriptionIdOf(entityUrl: EntityUrl, target: DispatchTarget): string {
-  if (target.type === 'runner') return `runner:${target.runnerId}:${shortHash(entityUrl)}`
-  const { url, subscription_id: scope = `webhook:${shortHash(url)}` } = target
+  const { subscription_id: scope = scopeOf(target) } = target
+  // A default that a send fills in was never checked: the runner could not claim what its scope names.
+  if (target.type === 'runner' && !isClaimable(target)) return `${scopeOf(target)}:${shortHash(entityUrl)}`
   return `${scope}:${shortHash(entityUrl)}`
 }
 
-/** Where a runner reads its wakes, unless it registered another path (spec/07 §1.1). */
-export const runnerWakeStream = (runnerId: string): StreamPath => `/runners/${runnerId}/wake` as StreamPath
+const scopeOf = (target: DispatchTarget): string =>
+  target.type === 'runner' ? `runner:${target.runnerId}` : `webhook:${shortHash(target.url)}`
 
 /** The entity that a wake caused by `path` is about. */
 export const entityOfWake = (path: string): EntityUrl | null => entityOfMainStream(path)

@@ -149,6 +149,7 @@ export async function listEntities(queryable: Queryable, filter: EntityFilter, v
        AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})
        AND (${filter.created_by ?? null}::text IS NULL OR created_by = ${filter.created_by ?? null})
        AND (${owner}::text IS NULL OR created_by = ${owner})
+       AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at <= ${filter.after?.created_at ?? null}) -- where the index scan begins
        AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at < ${filter.after?.created_at ?? null}
             OR (created_at = ${filter.after?.created_at ?? null} AND url > ${filter.after?.url ?? null}))
      ORDER BY created_at DESC, url

@@ -2,6 +2,7 @@
 import { createServer, type Server } from 'node:http'
 import { buildDispatch, type Dispatch } from '../../src/dispatch/dispatch.js'
 import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
+import { ownTails } from '../../src/dispatch/tails.js'
 import { Waking } from '../../src/dispatch/waking.js'
 import type { StreamPath } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
@@ -39,7 +40,14 @@ beforeAll(async () => {
   const waking = new Waking(defaultLimits, (wakes) => started.push(...wakes))
   pipeline = new PostgresPipeline({ database, store: streams, streams: streams.transactional, waking, limits: defaultLimits })
   const config = { limits: defaultLimits, outbound: { privateNetworks: 'allow' }, baseUrl: 'http://agents.test' } as const
-  dispatch = await buildDispatch({ config, database, pipeline, waking, log: { warn: () => undefined } as never })
+  dispatch = await buildDispatch({
+    config,
+    database,
+    pipeline,
+    waking,
+    tails: ownTails(streams.transactional),
+    log: { warn: () => undefined } as never,
+  })
   await dispatch.signing.ensureKey()
 })
 afterAll(async () => {

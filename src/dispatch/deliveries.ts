@@ -242,7 +242,7 @@ export class Deliveries {
       mount: wake.mount,
       wakeId: wake.wake_id,
       generation: wake.generation,
-      claimToken: tokens.claimToken({ subscriptionId: wake.id, wakeId: wake.wake_id, generation: wake.generation }),
+      claimToken: tokens.claimToken({ subscriptionId: wake.id, wakeId: wake.wake_id, generation: wake.generation, attempt: wake.attempts }),
       baseUrl: await base.read(),
       links: primaryFirst(links, wake.wake_entity_url),
     }

@@ -38,7 +38,8 @@ export async function insertEntitySubscriptions(
        SET type = excluded.type, configuration = excluded.configuration, webhook_url = excluded.webhook_url, wake_stream = excluded.wake_stream,
            lease_ttl_ms = excluded.lease_ttl_ms, description = excluded.description, entity_url = excluded.entity_url, runner_id = excluded.runner_id,
            generation = greatest(s.generation, excluded.generation) + 1, mount = '', pattern = NULL, pattern_prefix = NULL, created_by = NULL,
-           wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, lease_until = NULL, due_at = NULL
+           wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, claimed_attempt = NULL, lease_until = NULL,
+           due_at = NULL
      WHERE s.entity_url IS DISTINCT FROM excluded.entity_url
     RETURNING s.id, s.xmax <> 0 AS was_taken`)
   const taken = changed.filter(({ was_taken }) => was_taken === true).map(({ id }) => String(id))

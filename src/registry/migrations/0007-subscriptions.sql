@@ -43,6 +43,8 @@ CREATE TABLE subscriptions (
   -- When anybody may begin the next one. Null while a lease runs.
   due_at          timestamptz,
   holder          text COLLATE "C",
+  -- The delivery that was claimed: of a wake that was delivered twice one run goes on.
+  claimed_attempt int4,
   lease_until     timestamptz,
   -- Wakes in a row that ended with their lease, without an ack.
   lost_leases     int4 NOT NULL DEFAULT 0,

@@ -250,7 +250,8 @@ export class Deliveries {
       return over('delivered')
     }
     const acks = links.flatMap(({ path, tail, acked }) => (tail === null || tail <= acked ? [] : [{ path, offset: tail }]))
-    await claims.callback({ wakeId: wake.wake_id, generation: wake.generation, acks, ends: 'done' }).catch(() => undefined) // L4: fenced meanwhile
+    const { wake_id: wakeId, generation, attempts: attempt } = wake
+    await claims.callback({ wakeId, generation, attempt, acks, ends: 'done' }).catch(() => undefined) // L4: fenced meanwhile
     return over('done')
   }
 

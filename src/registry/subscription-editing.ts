@@ -46,9 +46,9 @@ export async function linkAtTails(
   const isExplicit = by === 'explicit'
   await tx.query(sql`
     INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
-    SELECT ${tx.tenant}, i.path, ${subscriptionId}, ${isExplicit}, ${!isExplicit}, coalesce(t.tail, ${zeroOffset})
+    SELECT ${tx.tenant}, i.path, ${subscriptionId}, ${isExplicit}, ${!isExplicit},
+           coalesce((SELECT t.tail FROM stream_tails t WHERE t.tenant_id = ${tx.tenant} AND t.path = i.path), ${zeroOffset})
       FROM unnest(${paths}::text[] COLLATE "C") AS i (path)
-      LEFT JOIN stream_tails t ON t.tenant_id = ${tx.tenant} AND t.path = i.path
      WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.wake_stream = i.path)
      ORDER BY i.path
         ON CONFLICT (tenant_id, path, subscription_id) DO UPDATE

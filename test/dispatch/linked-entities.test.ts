@@ -47,19 +47,26 @@ function counted(database: Database, note: (touched: Touched) => void): Database
   return { tenant: database.tenant, query: database.query.bind(database), transaction } as unknown as Database // all that is asked of it
 }
 
+interface Size {
+  readonly entities: number
+  readonly oldEvents: number
+  /** Whether all other entities wait for the runner as well; Postgres has counted them while they were at rest. */
+  readonly isBusy?: boolean
+}
+
 /** What each step of one wake touches, where `entities` are linked to a runner whose wake stream holds `oldEvents`. */
-async function costs({ entities, oldEvents }: { readonly entities: number; readonly oldEvents: number }) {
+async function costs(size: Size) {
   const fresh = await freshDatabase()
   const streams = new PostgresStreams({ database: fresh.database })
   try {
-    return await costsIn(fresh.database, streams, entities, oldEvents)
+    return await costsIn(fresh.database, streams, size)
   } finally {
     await streams.close()
     await fresh.drop()
   }
 }
 
-async function costsIn(database: Database, streams: PostgresStreams, entities: number, oldEvents: number) {
+async function costsIn(database: Database, streams: PostgresStreams, { entities, oldEvents, isBusy = false }: Size) {
   let last: Touched = { read: 0, written: 0 }
   const counting = counted(database, (touched) => {
     last = touched
@@ -93,16 +100,23 @@ async function costsIn(database: Database, streams: PostgresStreams, entities: n
           Array.from({ length: 1_000 }, () => ({ path: wakeStream, ...entry({ type: 'wake' }) })),
         ),
     )
+  const url = urlOf(entities >> 1)
+  const main = mainStream(url)
+  const inbox = entry({ type: 'inbox', key: 'm' })
+  const others = isBusy ? mains.filter(({ path }) => path !== main).map(({ path }) => ({ path, ...inbox })) : []
+  const wakeOthers = async () => await database.transaction(async (tx) => await pipeline.appendIn(tx, others))
+  await wakeOthers()
+  await database.query(sql`
+    UPDATE subscriptions SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, started_at = NULL, due_at = NULL`) // all are at rest
   await database.query(sql`ANALYZE`)
+  await wakeOthers()
 
   const step = async (work: (tx: Transaction) => Promise<unknown>): Promise<Touched> => {
     await counting.transaction(work)
     return last
   }
-  const url = urlOf(entities >> 1)
-  const main = mainStream(url)
   const message = { to: url, resumes: true, policy }
-  const append = await step(async (tx) => await pipeline.appendIn(tx, [{ path: main, ...entry({ type: 'inbox', key: 'm' }), message }]))
+  const append = await step(async (tx) => await pipeline.appendIn(tx, [{ path: main, ...inbox, message }]))
   const announcement = await step(async (tx) => await pipeline.appendIn(tx, [{ path: wakeStream, ...entry({ type: 'wake' }) }]))
   const [{ id } = { id: '' }] = (await database.query(sql`SELECT id FROM subscriptions WHERE entity_url = ${url}`)).rows
   const claimed = await claims.claimNext(String(id), runnerId)
@@ -127,6 +141,7 @@ describe('of a runner', () => {
 
   it.each([
     { what: '1,000 linked entities', entities: 1_000, oldEvents: 0 },
+    { what: '1,000 linked entities that all wait', entities: 1_000, oldEvents: 0, isBusy: true },
     { what: '10,000 old events', entities: 1, oldEvents: 10_000 },
   ])('$what make no step of a wake read or write more rows than one and none', async ({ what, ...size }) => {
     const many = await costs(size)

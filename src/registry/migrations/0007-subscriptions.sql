@@ -57,6 +57,9 @@ CREATE INDEX subscriptions_by_runner ON subscriptions (tenant_id, runner_id) WHE
 CREATE INDEX subscriptions_by_prefix ON subscriptions (tenant_id, pattern_prefix) WHERE pattern_prefix IS NOT NULL;
 CREATE INDEX subscriptions_by_due ON subscriptions (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX subscriptions_by_lease ON subscriptions (lease_until) WHERE lease_until IS NOT NULL;
+-- No column statistics where all or none are set from one minute to the next: counted at rest they say that no wake is in flight, and look-ups of one
+-- wake then read all of them.
+ALTER TABLE subscriptions ALTER COLUMN wake_id SET STATISTICS 0, ALTER COLUMN wake_entity_url SET STATISTICS 0;
 
 CREATE TABLE subscription_links (
   tenant_id       text NOT NULL,

@@ -40,6 +40,13 @@ export async function serve(wire: Wire, name: string, url: string): Promise<void
   await wire.register(name, { default_dispatch_policy: { targets: [{ type: 'webhook', url }] } })
 }
 
+/** Nobody works on the entity any more, or nobody can be asked. */
+export async function untilIdle(base: string, url: string): Promise<void> {
+  const isIdle = async () =>
+    ((await (await fetch(`${base}/_electric/entities${url}`)).json()) as { readonly status?: unknown }).status === 'idle'
+  await eventually(isIdle, { withinMs: 2_000 }).catch(() => undefined)
+}
+
 /** Waits until every acknowledged message of an entity that lives has been handled, and nobody works any more; then says what is wrong. */
 export async function judgeDispatch(wire: Wire, { log }: WebhookHandler, requests: readonly Request[], withinMs = 45_000) {
   const killed = new Set(requests.flatMap((request) => (request.kind === 'kill' ? [request.url] : [])))

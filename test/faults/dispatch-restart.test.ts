@@ -6,9 +6,11 @@ import { expectEachWorkedThrough, quickTakeover, serve, startAgents } from './di
 import { inLanes } from './findings.js'
 
 const entities = 1_000
+/** What hangs hangs until the end of everything: deliveries that failed before wait for longer and longer, which is another test. */
+const patient = { ELECTRIC_AGENTS_DELIVERY_LIMIT_MS: '8000' }
 
 it('1,000 entities with pending work are each delivered after a restart, none twice at a time, and behind a handler that hangs nobody waits', async () => {
-  const wire = await Wire.start({ replicas: 1, own: ['postgres', 'temporal'], env: quickTakeover })
+  const wire = await Wire.start({ replicas: 1, own: ['postgres', 'temporal'], env: { ...quickTakeover, ...patient } })
   const agents = await startAgents({ baseUrl: wire.house.url })
   const others = await startAgents({ baseUrl: wire.house.url })
   try {

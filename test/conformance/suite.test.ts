@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { House } from '../support/house.js'
-import { startRoundRobin } from '../support/stream-processes.js'
+import { startRoundRobin } from '../support/round-robin.js'
 
 const suiteMinutes = 5
 
@@ -72,7 +72,7 @@ describe('the public conformance suite', () => {
           expect(passed).toBe(all)
         })
       } finally {
-        await balancer.close()
+        await balancer.stop()
       }
     },
     suiteMinutes * 60_000,

@@ -33,7 +33,7 @@ describe('two replicas whose clocks are 30 s apart', () => {
       env: quickTakeover,
       serverEnv: (index) => ({ NODE_OPTIONS: clock, CLOCK_SHIFT_MS: index === 0 ? '15000' : '-15000' }),
     })
-    robin = await startRoundRobin(wire.house.urls)
+    robin = await startRoundRobin(() => wire.house.urls)
     url = robin.url
     await leasesOf(wire, 3_000)
     await serve(wire, 'chat', agents.url)

@@ -1,54 +1,69 @@
-/** A round robin in front of several servers: each connection goes to the next one that answers, as a plain load balancer does it. */
-import { connect, createServer, type Socket } from 'node:net'
+/** A round robin in front of several servers: each request goes to the next one that is there; bodies and events stream through in both directions. */
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, request as outgoing, type ServerResponse } from 'node:http'
+import { connect, type Socket } from 'node:net'
 
 export interface RoundRobin {
   readonly url: string
   stop(): Promise<void>
 }
 
-export async function startRoundRobin(urls: readonly string[]): Promise<RoundRobin> {
-  const ports = urls.map((url) => Number(new URL(url).port))
-  const sockets = new Set<Socket>()
+/** A server that takes no connection is passed over; one that dies with a request under way is 502 to the client, or cuts the answer short. */
+export async function startRoundRobin(targets: () => readonly string[]): Promise<RoundRobin> {
   let turn = 0
-  const keep = (socket: Socket): Socket => {
-    sockets.add(socket)
-    socket.on('error', () => undefined)
-    socket.on('close', () => sockets.delete(socket))
-    return socket
-  }
-
-  /** Tries one server after the other; resets the client where none is there. */
-  const forward = (client: Socket, first: number, tried = 0): void => {
-    if (client.destroyed) return
-    const port = ports[(first + tried) % ports.length]
-    if (port === undefined || tried === ports.length) {
-      client.resetAndDestroy()
-      return
-    }
-    const upstream = keep(connect(port, '127.0.0.1'))
-    const refused = (): void => forward(client, first, tried + 1)
-    upstream.once('error', refused)
-    upstream.once('connect', () => {
-      upstream.off('error', refused)
-      client.pipe(upstream).pipe(client)
-      client.once('close', () => upstream.destroy())
-      upstream.once('close', () => client.destroy())
-    })
-  }
-
-  const server = createServer({ pauseOnConnect: false }, (client) => {
+  const server = createServer((incoming, answer) => {
     turn += 1
-    forward(keep(client), turn)
+    serve(incoming, answer, inTurn(targets(), turn)).catch(() => answer.destroy())
   })
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('a TCP server has a port')
   return {
     url: `http://127.0.0.1:${address.port}`,
     stop: async () => {
-      const closed = new Promise((done) => server.close(done))
-      for (const socket of sockets) socket.destroy()
-      await closed
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
     },
   }
+}
+
+const inTurn = (urls: readonly string[], turn: number): readonly string[] =>
+  urls.map((_, index) => urls[(turn + index) % urls.length] ?? '')
+
+async function serve(incoming: IncomingMessage, answer: ServerResponse, urls: readonly string[]): Promise<void> {
+  for (const url of urls) {
+    const socket = await connected(new URL(url))
+    if (socket !== null) return passOn(incoming, answer, socket)
+  }
+  answer.writeHead(502).end()
+}
+
+async function connected({ hostname, port }: URL): Promise<Socket | null> {
+  const socket = connect(Number(port), hostname)
+  try {
+    await once(socket, 'connect')
+    return socket
+  } catch {
+    return null
+  }
+}
+
+function passOn(incoming: IncomingMessage, answer: ServerResponse, socket: Socket): void {
+  const passed = outgoing(
+    { createConnection: () => socket, agent: false, method: incoming.method, path: incoming.url, headers: incoming.headers },
+    (response) => {
+      answer.writeHead(response.statusCode ?? 502, response.headers)
+      answer.flushHeaders()
+      response.pipe(answer)
+      response.on('error', () => answer.destroy())
+    },
+  )
+  passed.on('error', () => (answer.headersSent ? answer.destroy() : answer.writeHead(502).end()))
+  answer.on('close', () => {
+    passed.destroy()
+    socket.destroy()
+  })
+  incoming.pipe(passed)
 }

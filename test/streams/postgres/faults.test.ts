@@ -6,7 +6,8 @@ import { eventually } from '../../support/eventually.js'
 import { type FreshDatabase, freshDatabase } from '../../support/postgres.js'
 import { startPostgresProxy } from '../../support/postgres-proxy.js'
 import { startStreamApp } from '../../support/stream-app.js'
-import { type StreamProcess, startRoundRobin, startStreamProcess } from '../../support/stream-processes.js'
+import { startRoundRobin } from '../../support/round-robin.js'
+import { type StreamProcess, startStreamProcess } from '../../support/stream-processes.js'
 import { created, get, items, json, newPath, post, producer, put } from './protocol-client.js'
 
 let fresh: FreshDatabase
@@ -47,7 +48,7 @@ describe('killed processes', () => {
       expect(own).toEqual(Array.from({ length: count }, (_, seq) => seq))
     }
     expect(await following).toEqual(read)
-    await balancer.close()
+    await balancer.stop()
     for (const process of processes) await process.stop()
   })
 

@@ -70,7 +70,8 @@ export type InboxMode = 'immediate' | 'queued' | 'paused' | 'steer'
 
 export interface InboxMessage {
   readonly key?: string
-  readonly from: PrincipalUrl
+  /** A principal; for the first message of a fork below a parent, that parent (spec/04 §18). */
+  readonly from: PrincipalUrl | EntityUrl
   /** Absent for the first message of a spawn (spec/02 §6.3). */
   readonly fromPrincipal?: PrincipalUrl
   readonly fromAgent?: string

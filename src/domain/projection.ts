@@ -22,7 +22,7 @@ interface EventLike {
 const isEvent = (item: unknown): item is EventLike => typeof item === 'object' && item !== null && !Array.isArray(item)
 
 /** Postgres text holds neither U+0000 nor lone surrogates; such a key is kept as JSON text. */
-const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
+export const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
 
 /** The last change of each row. The server's own reductions replace whole values, `delete` removes (spec/01 §6.2). */
 export function projectionChanges(events: readonly { readonly entry: Offset; readonly item: unknown }[]): ProjectionChange[] {
@@ -31,7 +31,8 @@ export function projectionChanges(events: readonly { readonly entry: Offset; rea
     if (!isEvent(item) || typeof item.key !== 'string') continue
     const type = projectedTypes.find((known) => known === item.type)
     if (type === undefined) continue
-    const removes = item.headers?.operation === 'delete' || item.value === undefined
+    const removes = item.headers?.operation === 'delete'
+    if (!removes && !isEvent(item.value)) continue // no row: readers and forks pass over it (spec/04 §9)
     const key = storableKey(item.key)
     last.set(`${type} ${key}`, { type, key, value: removes ? null : JSON.stringify(item.value), entry })
   }

@@ -8,8 +8,10 @@ import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import { PostgresPipeline } from './dispatch/postgres-pipeline.js'
 import type { BatchObserver } from './domain/group-commit.js'
+import type { ForkAttempt, ForkBegun } from './activities/forks.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
 import { Directory } from './entities/directory.js'
+import { forkRulesOf } from './entities/fork-rules.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
 import { Database } from './registry/database.js'
@@ -50,7 +52,15 @@ export async function buildEngine(config: Configuration, log: Logger, observeApp
   const directory = new Directory(database, config.limits)
   const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
   const rendezvous = new Rendezvous()
-  const parts: Parts = { database, appends, streams, rules, deliver: (id, verdicts) => rendezvous.deliver(id, verdicts) }
+  const parts: Parts = {
+    database,
+    appends,
+    streams,
+    rules,
+    forkRules: forkRulesOf(rules, config.limits),
+    limits: config.limits,
+    deliver: (id, verdicts) => rendezvous.deliver(id, verdicts),
+  }
   return {
     database,
     streams,
@@ -101,5 +111,12 @@ function streamParts(
 function joined(activities: Activities): Activities {
   const spawns = new Joinable<SpawnBatch, Begun<SpawnVerdict>>((batch) => activities.createEntities(batch))
   const signals = new Joinable<SignalBatch, Begun<SignalVerdict>>((batch) => activities.applySignals(batch))
-  return { ...activities, createEntities: (batch) => spawns.run(batch), applySignals: (batch) => signals.run(batch) }
+  const forks = new Joinable<ForkAttempt, ForkBegun>((attempt) => activities.forkEntities(attempt))
+  return {
+    ...activities,
+    createEntities: (batch) => spawns.run(batch),
+    applySignals: (batch) => signals.run(batch),
+    // A fork that waits looks more than once: only what is done at once is joined.
+    forkEntities: (attempt) => (attempt.waiter === undefined ? forks.run(attempt) : activities.forkEntities(attempt)),
+  }
 }

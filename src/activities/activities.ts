@@ -1,6 +1,7 @@
 /** All activities of a worker. */
 import { foreignSpawnActivities } from './foreign-streams.js'
 import type { Parts } from './parts.js'
+import { forkActivities } from './forks.js'
 import { signalActivities } from './signals.js'
 import { spawnActivities } from './spawns.js'
 import { sweepActivities } from './sweep.js'
@@ -8,6 +9,7 @@ import { sweepActivities } from './sweep.js'
 export const allActivities = (parts: Parts) => ({
   ...spawnActivities(parts),
   ...foreignSpawnActivities(parts),
+  ...forkActivities(parts),
   ...signalActivities(parts),
   ...sweepActivities(parts),
 })

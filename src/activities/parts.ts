@@ -1,7 +1,9 @@
 /** What activities work with: handed to them by the process that runs them (`worker.ts`, `server.ts`), each part as small as they need it. */
 import type { AgentsError } from '../domain/errors.js'
-import type { OperationId, StreamPath } from '../domain/ids.js'
-import type { SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
+import type { EntityUrl, OperationId, StreamPath } from '../domain/ids.js'
+import type { Limits } from '../domain/limits.js'
+import type { ForkItem, SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
+import type { Principal } from '../domain/principals.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Database, Transaction } from '../registry/database.js'
 import type { AppendVerdict, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
@@ -22,6 +24,17 @@ export type Appends =
       sweep(): Promise<number>
     }
 
+/** A fork that the rules have nothing against, as far as they can tell before it is looked at under locks. */
+export interface CheckedFork {
+  readonly id: OperationId
+  readonly item: ForkItem
+  readonly principal: Principal
+  readonly source: EntityUrl
+  /** As asked for; null: made. */
+  readonly rootUrl: EntityUrl | null
+  readonly parent: EntityUrl | null
+}
+
 /** The rules of a spawn and of a signal: the same for callers over HTTP and for those who start workflows. */
 export interface Rules {
   /** All checks but whether the URL is free, which the INSERT decides (spec/02 §6.2). */
@@ -32,11 +45,18 @@ export interface Rules {
   refuseSignal(item: SignalItem): Promise<AgentsError | null>
 }
 
+export interface ForkRules {
+  /** spec/04 §3, all rows but those that need the subtree to stand still. */
+  checkFork(item: ForkItem, id: OperationId): Promise<CheckedFork | AgentsError>
+}
+
 export interface Parts {
   readonly database: Database
   readonly appends: Appends
   readonly streams: Pick<StreamStore, 'delete'>
   readonly rules: Rules
+  readonly forkRules: ForkRules
+  readonly limits: Limits
   /** Hands an operation's verdicts to the request that waits for them in this process, if one does. */
   deliver(id: OperationId, verdicts: readonly Verdict[]): void
 }

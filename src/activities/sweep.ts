@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { endClaim, prolongClaim, takeLapsedClaims } from '../registry/attachments.js'
 import { forgetOperations } from '../registry/operations.js'
 import { abandonedReservations, dropReservations } from '../registry/spawning.js'
+import { sweepWaiters } from '../registry/waiters.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
 import type { Parts } from './parts.js'
 
@@ -33,6 +34,7 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
       await foreignSpawnActivities(parts).dropStreams({ operationId })
       await dropReservations(parts.database, operationId)
     }
+    await parts.database.transaction((tx) => sweepWaiters(tx, perSweep))
     const forgottenOperations = await forgetOperations(parts.database, keepOutcomesS, perSweep)
     return { landedIntents, droppedReservations: abandoned.length, forgottenOperations, removedAttachments: await removeAttachments(parts) }
   },

@@ -5,6 +5,7 @@ import type { Principal } from '../domain/principals.js'
 import type { Attachments } from '../entities/attachments.js'
 import type { CollectionWriting } from '../entities/collection-writing.js'
 import type { Directory } from '../entities/directory.js'
+import type { Forking } from '../entities/forking.js'
 import type { InboxEditing } from '../entities/inbox-editing.js'
 import type { EntityRules } from '../entities/rules.js'
 import type { Sending } from '../entities/sending.js'
@@ -46,6 +47,7 @@ export interface Parts {
   readonly tagging: Tagging
   readonly attachments: Attachments
   readonly signalling: Signalling
+  readonly forking: Forking
   readonly streams: StreamStore
   /** The pipeline: an append through the stream protocol, with its consequences. */
   readonly append: StreamRouteParts['append']

@@ -1,4 +1,5 @@
 /** Entry of the workflow bundle: every workflow type, under the name that operators see. */
+export { forkSubtree } from './fork-subtree.js'
 export { closeEntities, signalEntities } from './signal-entities.js'
 export { spawnEntities } from './spawn-entities.js'
 export { sweep } from './sweep.js'

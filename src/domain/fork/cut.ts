@@ -30,7 +30,7 @@ export const isItemCount = (subOffset: number): boolean => Number.isSafeInteger(
 export const pointerOffset = ({ offset }: ForkPointer): Offset | null => (offset === null ? zeroOffset : parseOffset(offset))
 
 export const unknownOffset = (url: EntityUrl, { offset }: ForkPointer): AgentsError =>
-  errors.FORK_POINTER_UNKNOWN(String(offset), mainStream(url))
+  errors.FORK_POINTER_UNKNOWN(String(offset).slice(0, 100), mainStream(url))
 
 export const outOfRange = (url: EntityUrl, { subOffset }: ForkPointer, available: number): AgentsError =>
   errors.FORK_POINTER_OUT_OF_RANGE(String(subOffset), mainStream(url), available)

@@ -13,6 +13,7 @@ import { sortedTags } from '../tags.js'
 import type { ForkCut } from './cut.js'
 import { forkedSharedStateId, forkedUrl } from './names.js'
 import { attachmentOf, childOf, type Renames, remapped, renamedRow, renamedStrings, type SnapshotRow, sharedStatesOf } from './remapping.js'
+import { sharedStatePairs } from './streams.js'
 
 /** A member of the source's subtree. */
 export interface ForkMember {
@@ -51,12 +52,12 @@ export interface PlannedCopy {
   readonly parent: EntityUrl | null
   readonly tags: Tags
   readonly spawn_args: JsonObject
-  /** Behind the inherited history, each an entry of its own. The last one of the root may be the first message. */
+  /** Behind the inherited history, each an entry of its own. */
   readonly events: readonly StateEvent[]
   /** The first message, which comes when everything else is there. */
   readonly message: StateEvent | null
-  /** The snapshot of the copy; `moved` by one of `events`. */
-  readonly rows: readonly { readonly row: SnapshotRow; readonly isChanged: boolean }[]
+  /** The snapshot of the copy, as `events` leave it. */
+  readonly rows: readonly SnapshotRow[]
 }
 
 export interface PlannedStream {
@@ -109,7 +110,7 @@ export function planFork(findings: ForkFindings): ForkPlan {
   const copies = kept.map((member, index) => planCopy(findings, member, index === 0, rowsOf(member.url), renames, strings))
   return {
     copies,
-    sharedStates: [...renames.sharedStates].flatMap(([id, to]) => sharedStatePaths(id, to).map((paths) => ({ ...paths, id: to }))),
+    sharedStates: [...renames.sharedStates].flatMap(([id, to]) => sharedStatePairs(id, to).map((pair) => ({ ...pair, id: to }))),
     attachments: copies.flatMap(({ source, url }) => attachmentsOf(source, url, rowsOf(source))),
     ...(cut === undefined ? {} : { cut }),
   }
@@ -160,7 +161,7 @@ function planCopy(
     spawn_args,
     events,
     message: isRoot ? firstMessage(findings) : null,
-    rows: renamed.map(({ row, to }) => ({ row: to ?? row, isChanged: to !== null })),
+    rows: renamed.map(({ row, to }) => to ?? row),
   }
 }
 
@@ -198,21 +199,6 @@ function firstMessage({ initialMessage, parent, createdBy, atMs, seed }: ForkFin
   if (initialMessage === undefined) return null
   return inbox({ from: parent ?? createdBy, payload: initialMessage.payload, mode: 'immediate', atMs, seed }).event
 }
-
-/** Clients spell an id in a path as it is, or encoded: both are the same state (spec/03 §9.2). */
-function sharedStatePaths(from: string, to: string): readonly PlannedStream[] {
-  const spellings = [encodeURIComponent, (id: string) => id]
-  const paths = spellings.flatMap((spell) => {
-    const pair = {
-      from: `/_electric/shared-state/${spell(from)}` as StreamPath,
-      path: `/_electric/shared-state/${spell(to)}` as StreamPath,
-    }
-    return [pair.from, pair.path].every(isSegmentPath) ? [pair] : []
-  })
-  return [...new Map(paths.map((pair) => [pair.from, pair])).values()]
-}
-
-const isSegmentPath = (path: string): boolean => /^\/_electric\/shared-state\/[\x21-\x22\x24-\x2e\x30-\x3e\x40-\x7e]+$/.test(path)
 
 /** Only streams at the canonical paths of the source's own attachments: a manifest may name any path, and whoever writes it is a client. */
 const attachmentsOf = (source: EntityUrl, url: EntityUrl, rows: readonly SnapshotRow[]): readonly PlannedStream[] =>

@@ -2,6 +2,7 @@
 import type { Json, JsonObject } from '../entity.js'
 import { type EntityUrl, mainStream, typeOf } from '../ids.js'
 import type { ProjectedType } from '../projection.js'
+import { isSharedStateId } from '../shared-state.js'
 import { instanceIdOf } from './names.js'
 
 /** Old → new: entities, and shared states by id. */
@@ -162,7 +163,7 @@ export function sharedStatesOf({ type, value }: SnapshotRow): readonly string[] 
 }
 
 const strings = (values: readonly (Json | undefined)[]): readonly string[] =>
-  values.filter((value): value is string => typeof value === 'string' && value !== '')
+  values.filter((value): value is string => typeof value === 'string' && isSharedStateId(value))
 
 /** The child that a row says is there, or null. */
 export const childOf = ({ type, value }: SnapshotRow): string | null =>

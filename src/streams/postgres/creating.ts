@@ -32,7 +32,7 @@ interface ReadyStream extends WantedStream {
   readonly contentType: string
   readonly ttlS: number | null
   readonly expiresAt: string | null
-  readonly entries: readonly { readonly end: number; readonly data: Buffer }[]
+  readonly entries: readonly { readonly end: number; readonly data: Buffer; readonly marks: number }[]
   readonly tail: number
   readonly plan: ForkPlan | null
 }
@@ -79,18 +79,23 @@ async function insertPlain(tx: Transaction, open: readonly WantedStream[], settl
 function readyPlain(wanted: WantedStream): ReadyStream | StreamRefusal {
   const { request } = wanted
   const contentType = request.contentType ?? defaultContentType
-  const payloads = [request.body, ...(request.more ?? [])].map((body) => firstPayload(isJsonType(contentType), body))
-  const refusal = payloads.find(isRefusal)
-  if (refusal !== undefined) return refusal
+  const payloads = payloadsOf(contentType, request)
+  if ('outcome' in payloads) return payloads
   const { ttlS = null, expiresAt = null } = request
-  return { ...wanted, contentType, ttlS, expiresAt, plan: null, ...numbered(payloads.filter(isPayload), 0) }
+  return { ...wanted, contentType, ttlS, expiresAt, plan: null, ...numbered(payloads, 0) }
+}
+
+/** The first entry and those behind it. */
+function payloadsOf(contentType: string, { body, more = [] }: WantedStream['request']): readonly Payload[] | StreamRefusal {
+  const payloads = [body, ...more].map((one) => firstPayload(isJsonType(contentType), one))
+  return payloads.find(isRefusal) ?? payloads.filter(isPayload)
 }
 
 /** The entries of a new stream behind position `from`; an empty payload makes none. */
 function numbered(payloads: readonly Payload[], from: number): { readonly entries: ReadyStream['entries']; readonly tail: number } {
   const entries = payloads
     .filter((payload) => payload.bytes.length > 0)
-    .map((payload, index) => ({ end: from + index + 1, data: stamp(payload, offsetOf(from + index + 1)) }))
+    .map((payload, index) => ({ end: from + index + 1, data: stamp(payload, offsetOf(from + index + 1)), marks: payload.marks }))
   return { entries, tail: from + entries.length }
 }
 
@@ -105,12 +110,12 @@ async function insertForks(tx: Transaction, forks: readonly WantedStream[], sett
       continue
     }
     const { plan, cut } = planned
-    const payload = firstPayload(isJsonType(plan.contentType), wanted.request.body)
-    if (isRefusal(payload)) {
-      settle(wanted, payload)
+    const payloads = payloadsOf(plan.contentType, wanted.request)
+    if ('outcome' in payloads) {
+      settle(wanted, payloads)
       continue
     }
-    const own = numbered(cut === null ? [payload] : [cut, payload], plan.offset)
+    const own = numbered(cut === null ? payloads : [cut, ...payloads], plan.offset)
     ready.push({ ...wanted, contentType: plan.contentType, ttlS: plan.ttlS, expiresAt: plan.expiresAt, plan, ...own })
   }
   await insertReady(tx, ready, settle)
@@ -152,10 +157,11 @@ async function insert(tx: Transaction, streams: readonly ReadyStream[]): Promise
     ), placed AS (
       SELECT made.id, wanted.at FROM made JOIN wanted USING (path)
     ), written AS (
-      INSERT INTO stream_entries (stream_id, end_offset, data)
-      SELECT placed.id, e.end_offset, substring(${data}::bytea FROM e.start FOR e.length)
-        FROM unnest(${entries.map((e) => e.at)}::int8[], ${entries.map((e) => e.end)}::int8[], ${starts}::int4[], ${entries.map((e) => e.data.length)}::int4[])
-             AS e (at, end_offset, start, length)
+      INSERT INTO stream_entries (stream_id, end_offset, data, marks)
+      SELECT placed.id, e.end_offset, substring(${data}::bytea FROM e.start FOR e.length), e.marks
+        FROM unnest(${entries.map((e) => e.at)}::int8[], ${entries.map((e) => e.end)}::int8[], ${starts}::int4[], ${entries.map((e) => e.data.length)}::int4[],
+                    ${entries.map((e) => e.marks)}::int2[])
+             AS e (at, end_offset, start, length, marks)
         JOIN placed USING (at)
     ), shown AS (
       INSERT INTO stream_ranges (stream_id, storage_id, from_offset, to_offset)

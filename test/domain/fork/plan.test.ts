@@ -160,8 +160,8 @@ describe('manifest rows change where they name what is copied (spec/04 §16.2)',
 
     expect(events).toContainEqual({ type: 'manifest', key: before.key, value: undefined, operation: 'delete' })
     expect(events).toContainEqual({ type: 'manifest', key, value: { key, ...value }, operation: 'insert' })
-    expect(copy?.rows.map(({ row: kept }) => kept.key)).toContain(key)
-    expect(copy?.rows.map(({ row: kept }) => kept.key)).not.toContain(before.key)
+    expect(copy?.rows.map((kept) => kept.key)).toContain(key)
+    expect(copy?.rows.map((kept) => kept.key)).not.toContain(before.key)
   })
 
   it.each([

@@ -93,6 +93,7 @@ function streamParts(
       streams,
       intendIn: (tx, id, written) => pipeline.intendIn(tx, id, written),
       landOperation: (id) => pipeline.landOperation(id),
+      catchUp: (paths) => pipeline.catchUp(paths),
       sweep: () => pipeline.sweep(),
     }
     return { streams, pipeline, appends }

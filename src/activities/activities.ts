@@ -1,4 +1,5 @@
 /** All activities of a worker. */
+import { foreignForkActivities } from './foreign-forks.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
 import type { Parts } from './parts.js'
 import { forkActivities } from './forks.js'
@@ -10,6 +11,7 @@ export const allActivities = (parts: Parts) => ({
   ...spawnActivities(parts),
   ...foreignSpawnActivities(parts),
   ...forkActivities(parts),
+  ...foreignForkActivities(parts),
   ...signalActivities(parts),
   ...sweepActivities(parts),
 })

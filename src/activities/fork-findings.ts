@@ -68,13 +68,14 @@ export async function lookAt(
   const [shared, drafts] = await Promise.all([shareSubtrees(tx, roots, parents), snapshotsBelow(tx, roots)])
   const members = new Map<string, MemberRow>(shared.map((row) => [row.url, row]))
   const byAge = [...shared].sort((a, b) => a.created_at - b.created_at || (a.url < b.url ? -1 : 1))
-  const paths = streamsOf([...members.values()], [...drafts.values(), ...cuts.map((cut) => cut?.rows ?? [])])
+  const subtrees = new Map(roots.map((root) => [root, breadthFirst(root, byAge)]))
+  const paths = streamsOf([...subtrees.values()].flat(), [...drafts.values(), ...cuts.map((cut) => cut?.rows ?? [])])
   const tails = await share(tx, [...paths])
   const [rows, urls] = await Promise.all([snapshotsBelow(tx, roots), subtreeUrls(tx, roots)]) // answered after the locks (database.ts D7)
   if ([...urls].some((url) => !members.has(url))) throw new LookAgain()
   if ([...streamsOf([], [...rows.values()])].some((path) => !paths.has(path))) throw new LookAgain()
   const findings = forks.map((fork, index) => {
-    const below = breadthFirst(fork.source, byAge)
+    const below = subtrees.get(fork.source) ?? []
     if (below.length > maxEntities) return errors.FORK_TOO_LARGE(maxEntities)
     return judged(fork, below, members, rows, cuts[index] ?? null)
   })

@@ -17,11 +17,11 @@ import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
 import { findOutcomes, findPayloads, lockOperations, recordOutcomes } from '../registry/operations.js'
 import { forgetWaiter, recordWaiter } from '../registry/waiters.js'
-import { createStreams, insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
-import { rootAtCut } from './fork-cuts.js'
+import { insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
 import { type Active, type Finding, type ForkLook, type Found, LookAgain, lookAt, type RootAtCut } from './fork-findings.js'
-import { createTogether } from './new-entities.js'
-import type { Appends, CheckedFork, Parts } from './parts.js'
+import { type ForkGround, groundOf } from './fork-ground.js'
+import type { CheckedFork, Parts } from './parts.js'
+import { completePrincipal } from './principals.js'
 import { tracedBatch } from './tracing.js'
 
 export interface ForkAttempt extends ForkBatch {
@@ -81,12 +81,14 @@ async function forkEntities(parts: Parts, attempt: ForkAttempt): Promise<ForkBeg
     parts.rules.planPrincipals([...new Set(items.map((item) => item.principal))]),
   ])
   const asked = items.map((item, index): Asked => ({ id: forkId(attempt, index), item, answer: answers[index] as Asked['answer'] })) // one each
-  const callers = new Set<string>(answers.flatMap((answer) => (answer instanceof AgentsError ? [] : answer.principal.url)))
-  const wanted = newcomers.filter((plan) => callers.has(plan.entity.url)) // who is refused gets no entity
+  const granted = new Set<string>(answers.flatMap((answer) => (answer instanceof AgentsError ? [] : answer.principal.url)))
+  const wanted = newcomers.filter((plan) => granted.has(plan.entity.url)) // who is refused gets no entity
+  if (parts.appends.kind === 'intents') for (const plan of wanted) await completePrincipal(parts, plan)
+  const callers = parts.appends.kind === 'intents' ? [] : wanted
   const taken: Taken = { urls: new Set(), sharedStates: new Set() }
   for (let round = 1; ; round += 1) {
     try {
-      return await attempted(parts, attempt, asked, wanted, taken)
+      return await attempted(parts, attempt, asked, callers, taken)
     } catch (failure) {
       if (round === maxRounds || !(failure instanceof LookAgain || failure instanceof NameTaken)) throw failure
       if (failure instanceof LookAgain) continue
@@ -115,97 +117,102 @@ async function attempted(
   callers: readonly SpawnPlan[],
   taken: Taken,
 ): Promise<ForkBegun> {
-  const { appends } = parts
-  if (appends.kind === 'intents') throw new Error('forks with a foreign stream server come next')
-  const { begun, made } = await parts.database.transaction((tx) => attemptIn(tx, parts, appends, attempt, asked, callers, taken))
+  const ground = await groundOf(
+    parts,
+    asked.flatMap(({ answer }) => (answer instanceof AgentsError ? [] : [answer])),
+  )
+  const { begun, made } = await parts.database.transaction((tx) => attemptIn(tx, { parts, ground, attempt, asked, callers, taken }))
   if (begun.state !== 'done') return begun
-  appends.announce(made)
+  ground.announce(made)
   parts.deliver(attempt.operationId, begun.verdicts)
   return { state: 'done', verdicts: begun.verdicts.map(withBoundedList) }
 }
 
+interface Attempting {
+  readonly parts: Parts
+  readonly ground: ForkGround
+  readonly attempt: ForkAttempt
+  readonly asked: readonly Asked[]
+  readonly callers: readonly SpawnPlan[]
+  readonly taken: Taken
+}
+
 interface Attempted {
   readonly begun: ForkBegun
+  /** Streams to be announced after the commit. */
   readonly made: readonly StreamPath[]
 }
 
-type Transactional = Extract<Appends, { kind: 'transaction' }>
-
-async function attemptIn(
-  tx: Transaction,
-  parts: Parts,
-  appends: Transactional,
-  attempt: ForkAttempt,
-  asked: readonly Asked[],
-  callers: readonly SpawnPlan[],
-  taken: Taken,
-): Promise<Attempted> {
+async function attemptIn(tx: Transaction, { parts, ground, attempt, asked, callers, taken }: Attempting): Promise<Attempted> {
   const ids = asked.map(({ id }) => id)
   const [, done] = await Promise.all([lockOperations(tx, ids), findOutcomes<ForkVerdict>(tx, ids)]) // K1; answered in this order (database.ts D7)
+  if (await ground.goesOn(tx, attempt.operationId, ids)) return { begun: { state: 'elsewhere' }, made: [] }
   const open = asked.flatMap(({ id, answer }) => (done.has(id) || answer instanceof AgentsError ? [] : [answer]))
-  const look = await lookAtOpen(tx, appends, open, parts.limits.maxForkEntities)
+  const look = await lookAtOpen(tx, ground, open, parts.limits.maxForkEntities)
   const findings = new Map(open.map((fork, index) => [fork.id, look.findings[index] as Finding])) // in their order
-  const { waiter } = attempt
-  const [only] = look.findings
-  if (waiter !== undefined && !waiter.isLast && asked.length === 1 && only !== undefined && isActive(only)) {
-    const waits = waitsFor(open[0] as CheckedFork, only, parts.limits)
-    if (waits !== null) {
-      await recordWaiter(tx, waiter.workflowId, only.urls, waits.waitMs + graceMs) // K4
-      return { begun: waits, made: [] }
-    }
+  const waits = waitsFor(attempt, open, look.findings, parts.limits)
+  if (waits !== null) {
+    await recordWaiter(tx, waits.workflowId, waits.urls, waits.begun.waitMs + graceMs) // K4
+    return { begun: waits.begun, made: [] }
   }
-  const plans = plansOf(open, findings, taken)
-  const copied = await insertedOf(tx, open, plans)
-  if (callers.length > 0) await createTogether(tx, appends, callers)
-  const made =
-    copied.size === 0
-      ? []
-      : await createStreams(
-          tx,
-          appends.streams,
-          [...copied.values()].map(({ plan }) => plan),
-          look.tails,
-        )
+  const copied = await insertedOf(tx, open, plansOf(open, findings, taken, ground))
   const verdicts = asked.map(
     (one): ForkVerdict =>
       done.get(one.id)?.[0] ??
       verdictOf(one, findings.get(one.id), copied.get(one.id), { txid: tx.txid, taken, isAlone: asked.length === 1 }),
   )
+  if (attempt.waiter !== undefined) await forgetWaiter(tx, attempt.waiter.workflowId)
+  const made =
+    copied.size === 0 ? [] : await ground.copy(tx, { operationId: attempt.operationId, ids, verdicts, copied, tails: look.tails })
+  if (made === 'elsewhere') return { begun: { state: 'elsewhere' }, made: [] }
+  if (callers.length > 0) await ground.createCallers(tx, callers)
   await recordOutcomes(tx, [
     ...asked.flatMap(({ id }, index) => (verdicts[index]?.outcome === 'busy' ? [] : [{ id, verdicts: [verdicts[index]] }])),
     { id: attempt.operationId, verdicts: verdicts.map(withBoundedList) },
   ])
-  if (waiter !== undefined) await forgetWaiter(tx, waiter.workflowId)
   return { begun: { state: 'done', verdicts }, made: [...made, ...callers.map((plan) => mainStream(plan.entity.url))] }
 }
 
 const isActive = (finding: Finding): finding is Active => !(finding instanceof AgentsError) && finding.outcome === 'active'
 
-async function lookAtOpen(tx: Transaction, appends: Transactional, open: readonly CheckedFork[], maxEntities: number): Promise<ForkLook> {
+async function lookAtOpen(tx: Transaction, ground: ForkGround, open: readonly CheckedFork[], maxEntities: number): Promise<ForkLook> {
   if (open.length === 0) return { findings: [], tails: new Map() }
   const cuts: (RootAtCut | AgentsError | null)[] = []
-  for (const fork of open) cuts.push(await rootAtCut(tx, appends.streams.history, fork))
+  for (const fork of open) cuts.push(await ground.cutOf(tx, fork))
   const standing = open.filter((_, index) => !(cuts[index] instanceof AgentsError))
   const usable = cuts.filter((cut): cut is RootAtCut | null => !(cut instanceof AgentsError))
-  const look = await lookAt(tx, standing, usable, appends.streams.share, maxEntities)
+  const look = await lookAt(tx, standing, usable, ground.share, maxEntities)
   const found = look.findings.values()
   return { ...look, findings: cuts.map((cut) => (cut instanceof AgentsError ? cut : (found.next().value as Finding))) }
 }
 
-/** Null: there is no time to wait. */
-function waitsFor({ item }: CheckedFork, { urls }: Active, limits: Parts['limits']): ForkWaits | null {
-  const waitMs = Math.min(item.waitTimeoutMs ?? limits.forkWaitMs, limits.maxForkWaitMs)
-  return waitMs <= 0 ? null : { state: 'waits', active: urls.slice(0, maxNamedActive), count: urls.length, waitMs }
+/** Whom the fork of a batch of one waits for; null where it does not, or there is no time to. */
+function waitsFor({ waiter, items }: ForkAttempt, open: readonly CheckedFork[], findings: readonly Finding[], limits: Parts['limits']) {
+  const [fork] = open
+  const [finding] = findings
+  if (waiter === undefined || waiter.isLast || items.length !== 1 || fork === undefined || finding === undefined || !isActive(finding))
+    return null
+  const waitMs = Math.min(fork.item.waitTimeoutMs ?? limits.forkWaitMs, limits.maxForkWaitMs)
+  if (waitMs <= 0) return null
+  const { urls } = finding
+  const begun: ForkWaits = { state: 'waits', active: urls.slice(0, maxNamedActive), count: urls.length, waitMs }
+  return { workflowId: waiter.workflowId, urls, begun }
 }
 
-function plansOf(open: readonly CheckedFork[], findings: ReadonlyMap<OperationId, Finding>, taken: Taken): Map<OperationId, PlannedFork> {
+function plansOf(
+  open: readonly CheckedFork[],
+  findings: ReadonlyMap<OperationId, Finding>,
+  taken: Taken,
+  { reserves }: ForkGround,
+): Map<OperationId, PlannedFork> {
   const plans = new Map<OperationId, PlannedFork>()
   for (const fork of open) {
     const finding = findings.get(fork.id)
     if (finding === undefined || finding instanceof AgentsError || finding.outcome !== 'found') continue
     if (fork.rootUrl !== null && taken.urls.has(fork.rootUrl)) continue // a foreign stream stands there
     const atMs = Date.now()
-    plans.set(fork.id, { plan: planOf(fork, finding, taken, atMs), createdBy: fork.principal.url, atMs, reservedBy: null })
+    const reservedBy = reserves ? fork.id : null
+    plans.set(fork.id, { plan: planOf(fork, finding, taken, atMs), createdBy: fork.principal.url, atMs, reservedBy })
   }
   return plans
 }

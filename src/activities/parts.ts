@@ -21,6 +21,8 @@ export type Appends =
       readonly streams: StreamStore
       intendIn(tx: Transaction, id: OperationId, appends: readonly StreamAppend[]): Promise<void>
       landOperation(id: OperationId): Promise<void>
+      /** Draws the consequences of all that stands on these streams. */
+      catchUp(paths: readonly StreamPath[]): Promise<void>
       sweep(): Promise<number>
     }
 

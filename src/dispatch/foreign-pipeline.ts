@@ -111,6 +111,20 @@ export class ForeignPipeline implements Pipeline {
     await this.#landAll(await intentsUpTo(this.#database, id))
   }
 
+  /** Draws the consequences of all that stands on these streams, also of what was written when they were made. */
+  async catchUp(paths: readonly StreamPath[]): Promise<void> {
+    const waiting = [...paths]
+    const lane = async () => {
+      for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) await this.#catchUp(path)
+    }
+    await Promise.all(Array.from({ length: parallelStreams }, lane))
+  }
+
+  async #catchUp(path: StreamPath): Promise<void> {
+    const [progress, head] = await Promise.all([progressOf(this.#database, [path]), this.#streams.head(path)])
+    if (!isRefused(head) && head.head.tail !== progress.get(path)) await this.#drawConsequences(path, null)
+  }
+
   /** Takes over what dead processes left. How many intents were landed. */
   async sweep(): Promise<number> {
     const lapsed = await this.#database.transaction((tx) => takeLapsedIntents(tx, this.#ownedMs, intentsPerSweep))
@@ -170,15 +184,16 @@ export class ForeignPipeline implements Pipeline {
   }
 
   /** F3: from where the stream was processed to its tail, step by step, with the intent cleared in the last step. */
-  async #drawConsequences(path: StreamPath, intentId: string): Promise<void> {
+  async #drawConsequences(path: StreamPath, intentId: string | null): Promise<void> {
+    const cleared = intentId === null ? [] : [intentId]
     for (;;) {
       const from = (await progressOf(this.#database, [path])).get(path) ?? null
       const read = await this.#streams.readEvents(path, from ?? zeroOffset, eventsPerStep)
-      if ('outcome' in read) return await deleteIntents(this.#database, [intentId]) // the stream is gone, and so is what it said
+      if ('outcome' in read) return await deleteIntents(this.#database, cleared) // the stream is gone, and so is what it said
       const moved = await this.#database.transaction(async (tx) => {
         if (!(await moveProgress(tx, path, from, read.next))) return false
         await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
-        if (read.upToDate) await deleteIntents(tx, [intentId])
+        if (read.upToDate) await deleteIntents(tx, cleared)
         return true
       })
       if (moved && read.upToDate) return

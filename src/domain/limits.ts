@@ -99,6 +99,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_FORK_WAIT_MS',
     what: 'The longest that a fork waits, whatever the request says.',
   },
+  forkLockMs: {
+    default: 120_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_FORK_LOCK_MS',
+    what: 'With a foreign stream server: how long the attachments of what is being copied cannot be removed; longer than the copying may take.',
+  },
   maxAppendBatch: { default: 512, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_APPEND_BATCH', what: 'Appends in one transaction.' },
   maxAppendBatchBytes: {
     default: 8 * 1024 * 1024,

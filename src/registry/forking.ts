@@ -22,6 +22,17 @@ export async function subtreeGlance(
   return { entities: Number(rows[0]?.entities), active: Number(rows[0]?.active) }
 }
 
+/** URLs of a subtree, its root included, at most `limit` + 1. */
+export async function subtreeOf(queryable: Queryable, root: EntityUrl, limit: number): Promise<readonly EntityUrl[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT e.url
+      FROM lineage l
+      JOIN entities e ON e.tenant_id = l.tenant_id AND e.url = l.descendant_url AND e.reserved_by IS NULL
+     WHERE l.tenant_id = ${queryable.tenant} AND l.ancestor_url = ${root}
+     LIMIT ${limit + 1}`)
+  return rows.map((row) => row.url as EntityUrl)
+}
+
 /** A row that a fork copies, as far as the plan needs it; the rest is copied by the statement that makes the copy. */
 export interface MemberRow {
   readonly url: EntityUrl

@@ -62,6 +62,16 @@ export async function insertPayloads(tx: Queryable, payloads: readonly { readonl
         ON CONFLICT DO NOTHING`)
 }
 
+/** Payloads that replace what an earlier attempt, which was undone, has left under their ids. */
+export async function putPayloads(tx: Queryable, payloads: readonly { readonly id: string; readonly payload: string }[]): Promise<void> {
+  await tx.query(sql`
+    INSERT INTO operation_payloads (tenant_id, id, payload)
+    SELECT ${tx.tenant}, i.id, i.payload
+      FROM unnest(${payloads.map((p) => p.id)}::text[], ${payloads.map((p) => p.payload)}::text[]) AS i (id, payload)
+     ORDER BY i.id COLLATE "C"
+        ON CONFLICT (tenant_id, id) DO UPDATE SET payload = excluded.payload, created_at = now()`)
+}
+
 /** The payloads of these ids, as the JSON text they were stored as. */
 export async function findPayloads(queryable: Queryable, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
   if (ids.length === 0) return new Map()

@@ -1,5 +1,7 @@
 import {
   ActivityCancellationType,
+  ApplicationFailure,
+  CancellationScope,
   condition,
   defineSignal,
   proxyActivities,
@@ -9,8 +11,9 @@ import {
   sleep,
   workflowInfo,
 } from '@temporalio/workflow'
+import type { ForeignForkActivities } from '../activities/foreign-forks.js'
 import type { ForkActivities, ForkBegun } from '../activities/forks.js'
-import type { ForkBatch, ForkVerdict, ForkWaits } from '../domain/operations.js'
+import type { Begun, ForkBatch, ForkVerdict, ForkWaits } from '../domain/operations.js'
 import { conclude } from './answers.js'
 import { Compensations } from './compensations.js'
 
@@ -25,8 +28,17 @@ const local = proxyLocalActivities<ForkActivities>({
   cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 })
 
-// A compensation is repeated until it has succeeded.
-const always = proxyActivities<ForkActivities>({
+// Copying on a foreign stream server is worth seeing in the UI: attempts, last failure, pause.
+const elsewhere = proxyActivities<ForeignForkActivities>({
+  startToCloseTimeout: '60s',
+  scheduleToCloseTimeout: '100s', // less than `forkLockMs`
+  heartbeatTimeout: '5s', // a dead process's step goes to another one
+  retry: { initialInterval: '100ms', backoffCoefficient: 2, maximumInterval: '5s', maximumAttempts: 20 },
+  cancellationType: ActivityCancellationType.TRY_CANCEL,
+})
+
+// Once all streams stand the operation only goes forward; a compensation is repeated until it has succeeded.
+const always = proxyActivities<ForkActivities & ForeignForkActivities>({
   startToCloseTimeout: '60s',
   heartbeatTimeout: '5s', // a dead process's step goes to another one
   retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '30s' },
@@ -47,27 +59,36 @@ export async function forkSubtree(batch: ForkBatch): Promise<readonly ForkVerdic
 }
 
 async function carriedOut(batch: ForkBatch, undo: Compensations): Promise<readonly ForkVerdict[]> {
+  undo.add(() => always.dropForks({ operationId: batch.operationId }))
+  const begun = await begunBy(batch, undo)
+  if (begun.state === 'done') return begun.verdicts
+  const copied = await elsewhere.copyStreams({ operationId: batch.operationId })
+  return await CancellationScope.nonCancellable(() => always.activateForks(copied))
+}
+
+/** Up to the look that nobody has to wait after. */
+async function begunBy(batch: ForkBatch, undo: Compensations): Promise<Begun<ForkVerdict>> {
   const { workflowId } = workflowInfo()
   const [only] = batch.items
-  if (batch.items.length !== 1 || only?.hasty === true) return verdictsOf(await local.forkEntities(batch))
+  if (batch.items.length !== 1 || only?.hasty === true) return begunAtOnce(await local.forkEntities(batch))
   const changes = new Changes()
   const look = (isLast: boolean) => local.forkEntities({ ...batch, waiter: { workflowId, isLast } })
   undo.add(() => always.forgetWaiter({ workflowId }))
   const first = await look(false)
-  if (first.state !== 'waits') return verdictsOf(first)
+  if (first.state !== 'waits') return first
   const deadline = new Deadline(first, only?.source ?? '')
   for (let waits: ForkWaits = first; ; ) {
     setCurrentDetails(deadline.details(waits))
     await changes.next(deadline)
     const begun = await look(deadline.isOver)
-    if (begun.state !== 'waits') return verdictsOf(begun)
+    if (begun.state !== 'waits') return begun
     waits = begun
   }
 }
 
-function verdictsOf(begun: ForkBegun): readonly ForkVerdict[] {
-  if (begun.state === 'done') return begun.verdicts
-  throw new Error(`a fork that is not waited for is ${begun.state}`)
+function begunAtOnce(begun: ForkBegun): Begun<ForkVerdict> {
+  if (begun.state === 'waits') throw ApplicationFailure.nonRetryable('a fork in haste waits')
+  return begun
 }
 
 /** Signals since the last look. */

@@ -153,7 +153,7 @@ async function shell(): Promise<string> {
     logger: createLog({ level: 'warn' }) satisfies pino.Logger,
     publicUrl: () => '',
     isStopping: () => false,
-    append: async () => ({ outcome: 'appended', tail, closed: false }),
+    streamWriting: { append: async () => ({ outcome: 'appended', tail, closed: false }) },
     streams: {
       serveRead: async () => ({
         status: 200,

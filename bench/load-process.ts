@@ -3,10 +3,12 @@ import { Client, type Dispatcher } from 'undici'
 import { measureFanout } from './live-readers.js'
 import { type Command, type HttpLoad, measure, type Operate } from './measure.js'
 import { answerCommands } from './processes.js'
+import { measureWakes } from './wakes.js'
 
 answerCommands(async (command: Command) => {
   const { load } = command
   if (load.is === 'fanout') return await measureFanout(command, load)
+  if (load.is === 'wakes') return await measureWakes(command, load)
   if (load.is !== 'http') throw new Error(`the generator knows no "${load.is}"`)
   const clients = Array.from({ length: command.callers }, () => new Client(load.origin, { headersTimeout: 30_000, bodyTimeout: 30_000 }))
   try {

@@ -9,12 +9,26 @@ import { startParts } from './parts.js'
 import { heading, sectionText } from './report.js'
 import { type Bench, isMet, type Scenario, type Section } from './scenario.js'
 import { attachment } from './scenarios/attachments.js'
+import { dispatch } from './scenarios/dispatch.js'
 import { list, live, tag } from './scenarios/entities.js'
 import { kill, spawn } from './scenarios/operations.js'
 import { append, get, read, send } from './scenarios/requests.js'
 import { restart } from './scenarios/restart.js'
 
-const scenarios: Readonly<Record<string, Scenario>> = { spawn, kill, send, append, read, get, tag, attachment, list, live, restart }
+const scenarios: Readonly<Record<string, Scenario>> = {
+  spawn,
+  kill,
+  send,
+  append,
+  read,
+  get,
+  tag,
+  attachment,
+  list,
+  live,
+  dispatch,
+  restart,
+}
 const thorough = { rounds: 3, roundMs: 2_000, manyEntities: 10_000 }
 const quick = { rounds: 1, roundMs: 1_000, manyEntities: 10_000 }
 

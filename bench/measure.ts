@@ -23,6 +23,16 @@ export interface FanoutLoad {
   readonly readers: number
 }
 
+/** A message, until its handler is called, or until its handler is done: the generator is the handler too. */
+export interface WakesLoad {
+  readonly is: 'wakes'
+  readonly origin: string
+  /** `{k}` as above: the entity of a caller. */
+  readonly entity: string
+  readonly handlerPort: number
+  readonly until: 'called' | 'done'
+}
+
 /** Operations on the raw parts, made inside of the floors' process. */
 export interface FloorLoad {
   readonly is: 'transaction' | 'start' | 'start+transaction' | 'select' | 'page' | 'raw append'
@@ -34,7 +44,7 @@ export interface FloorLoad {
 }
 
 export interface Command {
-  readonly load: HttpLoad | FanoutLoad | FloorLoad
+  readonly load: HttpLoad | FanoutLoad | WakesLoad | FloorLoad
   readonly callers: number
   /** No operation begins later than this. */
   readonly forMs?: number

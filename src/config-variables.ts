@@ -62,8 +62,8 @@ export const variables = {
   electricSecret: { names: ['ELECTRIC_AGENTS_ELECTRIC_SECRET'], default: 'unset', what: 'Accepted without effect.', isSecret: true },
   webhookSigningKey: {
     names: ['ELECTRIC_AGENTS_WEBHOOK_SIGNING_PRIVATE_KEY', 'WEBHOOK_SIGNING_PRIVATE_KEY'],
-    default: 'unset',
-    what: 'Ed25519 private key (PKCS#8 PEM or JWK) that signs webhooks. Checked; without effect until webhooks are delivered.',
+    default: 'unset: the server makes its own, and renews them',
+    what: 'Ed25519 private key (PKCS#8 PEM, line breaks may be written as `\\n`, or JWK) that signs webhooks; the same for all replicas. Kept in Postgres. The first one signs at once; another one, or none, takes over after `signingKeyOverlapMs`.',
     isSecret: true,
   },
   service: { names: ['ELECTRIC_AGENTS_SERVICE', 'SERVICE'], default: 'default', what: 'Tenant: whose entities this server serves.' },

@@ -1,11 +1,11 @@
 /** Configuration: one table of variables, from which the values, the refusals and docs/configuration.md come (spec/13 §3). */
-import { createPrivateKey } from 'node:crypto'
 import { resolve } from 'node:path'
 import { loadClientConnectConfig } from '@temporalio/envconfig'
 import type { NativeConnectionOptions } from '@temporalio/worker'
 import { z } from 'zod'
 import { variables } from './config-variables.js'
 import { type LimitDefinition, type LimitName, type Limits, limitDefinitions } from './domain/limits.js'
+import { parseSigningKey } from './domain/signing-keys.js'
 import type { Environment } from './env-file.js'
 
 /** A value that cannot be used, or a missing one; its message is the text of spec/13 §3. */
@@ -85,7 +85,9 @@ const schemas = {
   streamsPort: port('embedded streams', 0).optional(),
   electricUrl: url('Electric URL').optional(),
   electricSecret: text.optional(),
-  webhookSigningKey: text.refine(isEd25519PrivateKey, { error: 'Webhook signing key must be an Ed25519 private key' }).optional(),
+  webhookSigningKey: text
+    .refine((value) => parseSigningKey(value) !== null, { error: 'Webhook signing key must be an Ed25519 private key' })
+    .optional(),
   service: text.optional(),
   tenantId: text.optional(),
   workingDirectory: text.default(process.cwd()),
@@ -121,18 +123,6 @@ function isRewriteTarget(value: string): boolean {
   return URL.canParse(`http://${value}`) && new URL(`http://${value}`).pathname === '/' && !/[/?#@]/.test(value)
 }
 
-/** PKCS#8 PEM, whose line breaks may be written as `\\n`, or a JWK. */
-function isEd25519PrivateKey(value: string): boolean {
-  try {
-    const key = value.startsWith('{')
-      ? createPrivateKey({ key: JSON.parse(value), format: 'jwk' })
-      : createPrivateKey(value.replaceAll('\\n', '\n'))
-    return key.asymmetricKeyType === 'ed25519'
-  } catch {
-    return false
-  }
-}
-
 const withoutEffect = [
   'streamsDataDir',
   'streamsHost',
@@ -142,7 +132,6 @@ const withoutEffect = [
   'dispatchRecoveryIntervalMs',
   'staleOutstandingWakeAfterMs',
   'spawnConcurrency',
-  'webhookSigningKey',
 ] as const
 
 /** The trimmed value of the first variable that is set; blank counts as unset. */
@@ -211,6 +200,8 @@ function limitsFrom(environment: Environment): Limits {
     if (more.lenient === true) return Number(value) >= 1 ? Math.min(Math.floor(Number(value)), Number.MAX_SAFE_INTEGER) : otherwise
     if (!integerIn(1, Number.MAX_SAFE_INTEGER)(value))
       throw new ConfigurationError(`Invalid ${env} "${value}". Expected a positive integer.`)
+    if (more.least !== undefined && Number(value) < more.least)
+      throw new ConfigurationError(`Invalid ${env} "${value}". Expected at least ${more.least}.`)
     return Number(value)
   }
   const names = Object.keys(limitDefinitions) as LimitName[]

@@ -4,9 +4,13 @@ import { type Activities, allActivities } from './activities/activities.js'
 import { Joinable } from './activities/joining.js'
 import type { Appends, Parts } from './activities/parts.js'
 import type { Configuration } from './config.js'
+import type { DeliveryObserver } from './dispatch/deliveries.js'
+import { buildDispatch, type Dispatch } from './dispatch/dispatch.js'
 import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import { PostgresPipeline } from './dispatch/postgres-pipeline.js'
+import type { Signing } from './dispatch/signing.js'
+import { Waking } from './dispatch/waking.js'
 import type { BatchObserver } from './domain/group-commit.js'
 import type { ForkAttempt, ForkBegun } from './activities/forks.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
@@ -14,6 +18,7 @@ import { Directory } from './entities/directory.js'
 import { forkRulesOf } from './entities/fork-rules.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
+import { advertisedBy } from './entities/runners.js'
 import { Database } from './registry/database.js'
 import { migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
@@ -24,17 +29,24 @@ export interface Engine {
   readonly database: Database
   readonly streams: StreamStore
   readonly pipeline: Pipeline
+  readonly dispatch: Dispatch
   readonly directory: Directory
   readonly rules: EntityRules
   readonly rendezvous: Rendezvous
+  readonly signing: Signing
   readonly parts: Parts
   /** The first steps of operations are joined: request and workflow in one process share one effect. */
   readonly activities: Activities
   close(): Promise<void>
 }
 
+export interface EngineObservers {
+  readonly appends?: BatchObserver
+  readonly deliveries?: DeliveryObserver
+}
+
 /** Connects to Postgres, brings the schema up to date, and builds the parts. */
-export async function buildEngine(config: Configuration, log: Logger, observeAppends?: BatchObserver): Promise<Engine> {
+export async function buildEngine(config: Configuration, log: Logger, observers: EngineObservers = {}): Promise<Engine> {
   const database = new Database({
     url: config.databaseUrl,
     tenant: config.tenant,
@@ -48,9 +60,11 @@ export async function buildEngine(config: Configuration, log: Logger, observeApp
     await database.close()
     throw failure
   }
-  const { streams, pipeline, appends } = streamParts(config, database, log, observeAppends)
+  const waking = new Waking(config.limits, (wakes) => dispatch.deliveries.deliver(wakes)) // none commits before the parts below are there
+  const { streams, pipeline, appends } = streamParts(config, database, log, waking, observers.appends)
+  const dispatch = await buildDispatch({ config, database, pipeline, waking, log, ...given('observe', observers.deliveries) })
   const directory = new Directory(database, config.limits)
-  const rules = new EntityRules(directory, config.limits, async () => []) // runners, who advertise profiles, come with their feature
+  const rules = new EntityRules(directory, config.limits, advertisedBy(database, directory))
   const rendezvous = new Rendezvous()
   const parts: Parts = {
     database,
@@ -60,19 +74,31 @@ export async function buildEngine(config: Configuration, log: Logger, observeApp
     forkRules: forkRulesOf(rules, config.limits),
     limits: config.limits,
     deliver: (id, verdicts) => rendezvous.deliver(id, verdicts),
+    signing: dispatch.signing,
+    wakes: {
+      redeliver: (wakeId) => dispatch.deliveries.redeliver(wakeId),
+      stopping: (urls) => dispatch.followUps.stopping(urls),
+      finishStop: (url, options) => dispatch.stopping.finish(url, options),
+    },
   }
+  dispatch.deadlines.start()
   return {
     database,
     streams,
     pipeline,
+    dispatch,
     directory,
     rules,
     rendezvous,
+    signing: dispatch.signing,
     parts,
     activities: joined(allActivities(parts)),
     close: async () => {
+      await dispatch.deadlines.stop()
+      await dispatch.drained()
       await pipeline.drained()
       await streams.close()
+      await dispatch.outbound.close()
       await database.close()
     },
   }
@@ -82,31 +108,40 @@ function streamParts(
   config: Configuration,
   database: Database,
   log: Logger,
-  observeAppends: BatchObserver | undefined,
+  waking: Waking,
+  observe: BatchObserver | undefined,
 ): { streams: StreamStore; pipeline: Pipeline; appends: Appends } {
+  const { limits } = config
   if (config.streams !== undefined) {
     const { url, bearer } = config.streams
     const streams = httpStreamStore({ url, log, ...(bearer === undefined ? {} : { bearer }) })
-    const pipeline = new ForeignPipeline(database, streams, config.limits, observeAppends)
+    const pipeline = new ForeignPipeline(database, streams, waking, limits, observe)
     const appends: Appends = {
       kind: 'intents',
       streams,
       intendIn: (tx, id, written) => pipeline.intendIn(tx, id, written),
       landOperation: (id) => pipeline.landOperation(id),
       catchUp: (paths) => pipeline.catchUp(paths),
+      linkIn: (tx, made) => pipeline.linkIn(tx, made),
       sweep: () => pipeline.sweep(),
     }
     return { streams, pipeline, appends }
   }
-  const streams = new PostgresStreams({ database, limits: config.limits })
-  const pipeline = new PostgresPipeline(database, streams.transactional, config.limits, observeAppends)
+  const store = new PostgresStreams({ database, limits })
+  const pipeline = new PostgresPipeline({ database, store, streams: store.transactional, waking, limits, ...given('observe', observe) })
   const appends: Appends = {
     kind: 'transaction',
-    streams: streams.transactional,
+    createIn: (tx, made) => pipeline.createIn(tx, made),
+    streams: store.transactional,
     appendIn: (tx, written) => pipeline.appendIn(tx, written),
     announce: (paths) => pipeline.announce(paths),
   }
-  return { streams, pipeline, appends }
+  return { streams: store, pipeline, appends }
+}
+
+/** The member `name`, where there is a value for it. */
+function given<const Name extends string, Value>(name: Name, value: Value | undefined): { readonly [member in Name]?: Value } {
+  return value === undefined ? {} : ({ [name]: value } as { readonly [member in Name]: Value }) // computed names widen to string
 }
 
 function joined(activities: Activities): Activities {

@@ -6,6 +6,7 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { DeliveryObserver } from './dispatch/deliveries.js'
 import type { BatchObserver } from './domain/group-commit.js'
 import type { OperationsObserver } from './entities/operations.js'
 import type { ObserveRequest } from './http/parts.js'
@@ -42,6 +43,17 @@ export const metricDefinitions = {
     labels: [],
     help: '0 while spawns and closes are refused because Temporal does not answer.',
   },
+  agents_delivery_seconds: {
+    type: 'histogram',
+    labels: ['outcome'],
+    help: 'One attempt to deliver a wake: `delivered`, `done` (answered at once), `announced` (to a wake stream), `failed`, `dead` (given up), `superseded`.',
+  },
+  agents_wakes: {
+    type: 'gauge',
+    labels: ['state'],
+    help: 'Wakes in flight (all replicas): `waiting` for their first delivery or announced, `failing`, `claimed`.',
+  },
+  agents_dead_letters: { type: 'gauge', labels: [], help: 'Wakes that were given up and wait for an operator (all replicas).' },
   agents_append_intents: { type: 'gauge', labels: [], help: 'Appends to a foreign stream server that are not finished (all replicas).' },
   agents_attachment_claims: { type: 'gauge', labels: [], help: 'Attachments that are being stored or removed (all replicas).' },
 } as const satisfies Record<string, MetricDefinition>
@@ -52,6 +64,8 @@ type Name = keyof typeof metricDefinitions
 export interface Backlog {
   readonly appendIntents: number
   readonly attachmentClaims: number
+  readonly wakes: Readonly<Record<'waiting' | 'failing' | 'claimed', number>>
+  readonly deadLetters: number
 }
 
 export class Metrics {
@@ -62,6 +76,9 @@ export class Metrics {
   readonly #starts = this.#counter('agents_operation_starts_total')
   readonly #answers = this.#counter('agents_operation_answers_total')
   readonly #serviceUp = this.#gauge('agents_workflow_service_up')
+  readonly #deliveries = this.#histogram('agents_delivery_seconds', durations)
+  readonly #wakes = this.#gauge('agents_wakes')
+  readonly #deadLetters = this.#gauge('agents_dead_letters')
   readonly #intents = this.#gauge('agents_append_intents')
   readonly #claims = this.#gauge('agents_attachment_claims')
   #backlog: (() => Promise<Backlog>) | undefined
@@ -90,6 +107,10 @@ export class Metrics {
     }
   }
 
+  readonly delivery: DeliveryObserver = ({ outcome, seconds }) => {
+    this.#deliveries.observe({ outcome }, seconds)
+  }
+
   workflowServiceIs(state: 'up' | 'down'): void {
     this.#serviceUp.set(state === 'up' ? 1 : 0)
   }
@@ -104,6 +125,8 @@ export class Metrics {
     if (backlog !== undefined) {
       this.#intents.set(backlog.appendIntents)
       this.#claims.set(backlog.attachmentClaims)
+      this.#deadLetters.set(backlog.deadLetters)
+      for (const [state, wakes] of Object.entries(backlog.wakes)) this.#wakes.set({ state }, wakes)
     }
     return await this.#registry.metrics()
   }

@@ -8,11 +8,8 @@ import type { NativeConnection } from '@temporalio/worker'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { ensurePrincipals } from './activities/principals.js'
+import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
-import { Outbound } from './dispatch/outbound.js'
-import { outboundPolicy } from './dispatch/outbound-policy.js'
-import type { Pipeline } from './dispatch/pipeline.js'
-import type { StreamPath } from './domain/ids.js'
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
 import { Attachments } from './entities/attachments.js'
@@ -22,9 +19,11 @@ import { Discovery } from './entities/discovery.js'
 import { Forking, largeOfFork } from './entities/forking.js'
 import { InboxEditing } from './entities/inbox-editing.js'
 import { Operations } from './entities/operations.js'
+import { Runners } from './entities/runners.js'
 import { Sending } from './entities/sending.js'
 import { Signalling } from './entities/signalling.js'
 import { Spawning } from './entities/spawning.js'
+import { StreamWriting } from './entities/stream-writing.js'
 import { Tagging } from './entities/tagging.js'
 import { EntityTypes } from './entities/types.js'
 import { WorkflowService } from './entities/workflow-service.js'
@@ -38,7 +37,7 @@ import { Metrics } from './metrics.js'
 import { isScript, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { insertUsers } from './registry/spawning.js'
-import type { AppendRequest, AppendVerdict } from './streams/store.js'
+import { findWake } from './registry/wakes.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
 import { connectTemporal, identity, installRuntime, type RunningWorker, startRelay, startWorker } from './worker.js'
 
@@ -61,7 +60,11 @@ export interface EmbeddingOptions {
 export async function startServer(config: Configuration, log: Logger, embedding: EmbeddingOptions = {}): Promise<RunningServer> {
   installRuntime(log)
   const metrics = config.metricsPort === undefined ? undefined : new Metrics()
-  const engine = await buildEngine(config, log, metrics?.batches('append'))
+  const engine = await buildEngine(
+    config,
+    log,
+    metrics === undefined ? {} : { appends: metrics.batches('append'), deliveries: metrics.delivery },
+  )
   metrics?.readBacklogFrom(() => readBacklog(engine.database))
   try {
     const connection = await connectTemporal(config)
@@ -95,7 +98,17 @@ async function serve(
   const relay = startRelay(engine, connection, client, log)
   const worker = config.worker === 'in-process' ? await startWorker(config, connection, engine) : null
   const useCases = buildUseCases(config, engine, service, { attributeBytes, worksHere: worker !== null, metrics })
+  engine.dispatch.followUps.tells(
+    new FollowUps({
+      client,
+      start: (type, options) => service.start(type, options),
+      taskQueue: config.temporal.taskQueue,
+      attributeBytes,
+      graceMs: config.limits.stopGraceMs,
+    }),
+  )
   await useCases.entityTypes.ensurePrincipalType()
+  await engine.signing.ensureKey()
   await ensureSweep(client, config.temporal.taskQueue, log)
   let stopping = false
   const app = await buildApp({
@@ -105,7 +118,9 @@ async function serve(
     directory: engine.directory,
     rules: engine.rules,
     streams: engine.streams,
-    append: (path, append) => appended(engine.pipeline, path, append),
+    signing: engine.signing,
+    streamWriting: new StreamWriting(engine),
+    dispatch: { ...engine.dispatch, wake: (wakeId) => findWake(engine.database, wakeId) },
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,
     authentication: authenticationOf(config, log, embedding),
@@ -116,6 +131,7 @@ async function serve(
   })
   const inFlight = new InFlight(app.server)
   const url = await listen(app, config)
+  await engine.dispatch.base.isOwn(url)
   const metricsServer = config.metricsPort === undefined ? undefined : await metrics?.listen(config.host, config.metricsPort)
   return {
     url,
@@ -192,15 +208,15 @@ function buildUseCases(
     ensurePrincipals: (keys) => ensurePrincipals(engine.parts, keys),
     ensureUser: (id) => engine.database.transaction((tx) => insertUsers(tx, [id])),
   })
-  const outbound = new Outbound({ policy: outboundPolicy(config.outbound), maxCalls: config.limits.maxOutboundCalls })
+  const { outbound } = engine.dispatch
   return {
-    outbound,
     spawning,
     inboxEditing: new InboxEditing(engine.pipeline),
     collections: new CollectionWriting(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
     attachments: new Attachments({ ...engine, limits: config.limits }),
     tagging: new Tagging(engine.pipeline, config.limits),
-    sending: new Sending(engine.directory, engine.pipeline, (principal) => spawning.ensurePrincipal(principal)),
+    sending: new Sending({ ...engine, ensurePrincipal: (principal) => spawning.ensurePrincipal(principal) }),
+    runners: new Runners({ ...engine, limits: config.limits }),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     forking: new Forking({ ...shared, rules: engine.rules, directory: engine.directory, operations: forks }),
     entityTypes: new EntityTypes(engine.database, {
@@ -229,13 +245,6 @@ function largeOfSignal({ payload, reason, ...rest }: SignalItem) {
   return payload === undefined && reason === undefined ? undefined : { text: JSON.stringify({ payload, reason }), rest }
 }
 
-/** The stream routes' way into the pipeline; nothing but a message is ever barred. */
-async function appended(pipeline: Pipeline, path: StreamPath, append: AppendRequest): Promise<AppendVerdict> {
-  const verdict = await pipeline.append({ path, ...append })
-  if (verdict.outcome === 'barred') throw verdict.error
-  return verdict
-}
-
 async function listen(app: FastifyInstance, config: Configuration): Promise<string> {
   await app.listen({ host: config.host, port: config.port })
   const address = app.server.address()
@@ -249,7 +258,7 @@ async function stopServing(
   app: FastifyInstance,
   inFlight: InFlight,
   engine: Engine,
-  { operations, signalling, tagging, outbound }: UseCases,
+  { operations, signalling, tagging }: UseCases,
   service: WorkflowService,
 ): Promise<void> {
   await withinMs(
@@ -266,7 +275,6 @@ async function stopServing(
   )
   const closed = app.close()
   service.close()
-  await outbound.close()
   app.server.closeAllConnections()
   await closed
 }

@@ -5,6 +5,7 @@ import { Client } from '@temporalio/client'
 import { NativeConnection, Runtime, Worker } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import { heartbeatEveryMs, heartbeats } from './activities/heartbeats.js'
+import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
 import { WaiterRelay } from './dispatch/waiter-relay.js'
 import { buildEngine, type Engine } from './engine.js'
@@ -92,8 +93,12 @@ async function main(): Promise<void> {
   installRuntime(log)
   const engine = await buildEngine(config, log)
   const connection = await connectTemporal(config)
+  const client = new Client({ connection, namespace: config.temporal.namespace, identity: identity('worker') })
+  const { taskQueue } = config.temporal
+  engine.dispatch.followUps.tells(
+    new FollowUps({ client, taskQueue, attributeBytes: config.limits.maxSearchAttributeBytes, graceMs: config.limits.stopGraceMs }),
+  )
   const worker = await startWorker(config, connection, engine)
-  const client = new Client({ connection, namespace: config.temporal.namespace, identity: identity('relay') })
   const relay = startRelay(engine, connection, client, log)
   log.info({ taskQueue: config.temporal.taskQueue }, 'worker running')
   const stop = async () => {

@@ -86,6 +86,14 @@ describe('the configuration', () => {
     expect(() => loadConfiguration(environment)).toThrow(message)
   })
 
+  it('refuses an overlap of signing keys that receivers would notice', () => {
+    const environment = { ...database, ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS: '300000' }
+
+    expect(() => loadConfiguration(environment)).toThrow(
+      'Invalid ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS "300000". Expected at least 330000.',
+    )
+  })
+
   it('keeps the password out of its refusals', () => {
     expect(() => loadConfiguration({ DATABASE_URL: 'db://user:hunter2@host/agents' })).toThrow(
       'Invalid Postgres URL: "db://user:***@host/agents"',

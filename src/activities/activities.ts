@@ -6,6 +6,7 @@ import { forkActivities } from './forks.js'
 import { signalActivities } from './signals.js'
 import { spawnActivities } from './spawns.js'
 import { sweepActivities } from './sweep.js'
+import { wakeActivities } from './wakes.js'
 
 export const allActivities = (parts: Parts) => ({
   ...spawnActivities(parts),
@@ -14,6 +15,7 @@ export const allActivities = (parts: Parts) => ({
   ...foreignForkActivities(parts),
   ...signalActivities(parts),
   ...sweepActivities(parts),
+  ...wakeActivities(parts),
 })
 
 export type Activities = ReturnType<typeof allActivities>

@@ -7,15 +7,15 @@
  */
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import { errors } from '../domain/errors.js'
-import { entryOf } from '../domain/events.js'
+import { entryOf, isReconciliation, type StateEvent } from '../domain/events.js'
 import type { ForkPlan, PlannedCopy } from '../domain/fork/plan.js'
-import { mainStream, type Offset, type OperationId, type StreamPath } from '../domain/ids.js'
+import { type EntityUrl, mainStream, type Offset, type OperationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { ForkVerdict } from '../domain/operations.js'
 import { sharedStateLinks } from '../domain/shared-state.js'
 import type { Transaction } from '../registry/database.js'
 import { unlockFork } from '../registry/fork-locks.js'
 import { findOutcomes, findPayloads, putPayloads, lockOperations, recordOutcomes } from '../registry/operations.js'
-import { insertProgress, project } from '../registry/projections.js'
+import { project } from '../registry/projections.js'
 import { changeLinks } from '../registry/shared-state.js'
 import { activateEntities, dropReservations, reservedBy } from '../registry/spawning.js'
 import { isRefused, type StreamStore } from '../streams/store.js'
@@ -51,9 +51,11 @@ interface ReservedBatch {
   readonly verdicts: readonly (ForkVerdict | { readonly outcome: 'goes on'; readonly id: OperationId })[]
 }
 
+const itemsPerPage = 1_000
+
 const batchRow = (id: OperationId): string => `${id}/forks`
 const forkRow = (id: OperationId): string => `${id}/fork`
-const tailsRow = (id: OperationId): string => `${id}/tails`
+const endsRow = (id: OperationId): string => `${id}/ends`
 
 /** Whether this batch has been reserved by an earlier attempt. */
 export const isReserved = async (tx: Transaction, id: OperationId): Promise<boolean> => (await findPayloads(tx, [batchRow(id)])).size > 0
@@ -80,12 +82,12 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
     const forks = await readForks(parts, batch)
     const store = foreignStore(parts)
     for (const fork of forks.filter(({ id }) => taken.includes(id))) await dropFork(parts, store, fork)
-    const tails = await findPayloads(
+    const ends = await findPayloads(
       parts.database,
-      forks.map(({ id }) => tailsRow(id)),
+      forks.map(({ id }) => endsRow(id)),
     )
-    const tailsOf = (id: OperationId) => JSON.parse(tails.get(tailsRow(id)) ?? '[]') as readonly Offset[] // written by `copied`
-    const verdicts = await parts.database.transaction((tx) => activateIn(tx, operationId, batch, forks, taken, tailsOf))
+    const endsOf = (id: OperationId) => JSON.parse(ends.get(endsRow(id)) ?? '[]') as readonly CopyEnds[] // written by `copied`
+    const verdicts = await parts.database.transaction((tx) => activateIn(tx, parts, operationId, batch, forks, taken, endsOf))
     parts.deliver(operationId, verdicts)
     return verdicts
   },
@@ -116,7 +118,7 @@ async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: R
     refuseCancelled()
     const request = requestOf(plan, copy, index, offsets)
     const verdict = await store.create(mainStream(copy.url), { ...request, operation: id })
-    return isRefused(verdict) ? null : await beginHistory(store, copy, id)
+    return isRefused(verdict) ? null : await beginHistory(store, copy, id, request.fork.offset ?? zeroOffset)
   })
   if (mains.includes(null)) return false
   const others = await inParallel(othersOf(plan), async ({ path, from, closed }) => {
@@ -126,7 +128,7 @@ async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: R
     return !isRefused(verdict) || (verdict.because === 'fork' && verdict.status === 404)
   })
   if (others.includes(false)) return false
-  await putPayloads(parts.database, [{ id: tailsRow(id), payload: JSON.stringify(mains) }])
+  await putPayloads(parts.database, [{ id: endsRow(id), payload: JSON.stringify(mains) }])
   return true
 }
 
@@ -147,10 +149,15 @@ const othersOf = (plan: ForkPlan): readonly { readonly path: StreamPath; readonl
   ...plan.attachments.map((stream) => ({ ...stream, closed: true })),
 ]
 
-/** The events behind the inherited history, each an entry of its own. Idempotent: as a producer of the fork's own name. The tail behind them. */
-async function beginHistory(store: StreamStore, { url, events, message }: PlannedCopy, id: OperationId): Promise<Offset> {
-  let tail: Offset | undefined
-  for (const [seq, event] of [...events, ...(message === null ? [] : [message])].entries()) {
+/** Where the main stream of a copy ends, and where the copied past does: what is behind it wakes. */
+interface CopyEnds {
+  readonly acked: Offset
+  readonly tail: Offset
+}
+
+/** The events behind the inherited history, each an entry of its own. Idempotent: as a producer of the fork's own name. */
+async function beginHistory(store: StreamStore, { url, events, message }: PlannedCopy, id: OperationId, from: Offset): Promise<CopyEnds> {
+  const append = async (event: StateEvent, seq: number) => {
     const verdict = await store.append(mainStream(url), {
       contentType: 'application/json',
       body: entryOf([event]),
@@ -158,12 +165,24 @@ async function beginHistory(store: StreamStore, { url, events, message }: Planne
       mayHaveLanded: true,
     })
     if (isRefused(verdict)) throw new Error(`an event of the copy ${url} was refused: ${verdict.reason}`)
-    tail = verdict.tail
   }
-  if (tail !== undefined) return tail
-  const found = await store.head(mainStream(url)) // a repetition, whose place the adapter does not know: nobody else writes here yet
+  for (const [seq, event] of [...events, ...(message === null ? [] : [message])].entries()) await append(event, seq)
+  const found = await store.head(mainStream(url))
   if (isRefused(found)) throw new Error(`the copy ${url} has lost its stream`)
-  return found.head.tail
+  const { tail } = found.head
+  return { tail, acked: message === null ? tail : await endOfCopiedPast(store, url, from) }
+}
+
+/** The end of the last entry that says whose copy it is; the stream is read from where it leaves its source. */
+async function endOfCopiedPast(store: StreamStore, url: EntityUrl, from: Offset): Promise<Offset> {
+  let end = from
+  for (let after = from; ; ) {
+    const read = await store.readEvents(mainStream(url), after, itemsPerPage)
+    if ('outcome' in read) throw new Error(`the copy ${url} has lost its stream`)
+    for (const { entry, item } of read.events) if (isReconciliation(item)) end = entry
+    if (read.upToDate) return end
+    after = read.next
+  }
 }
 
 /** A step that its workflow has given up makes nothing more. */
@@ -173,18 +192,19 @@ function refuseCancelled(): void {
 
 async function activateIn(
   tx: Transaction,
+  parts: Parts,
   operationId: OperationId,
   { verdicts }: ReservedBatch,
   forks: readonly ReservedFork[],
   taken: readonly OperationId[],
-  tailsOf: (id: OperationId) => readonly Offset[],
+  endsOf: (id: OperationId) => readonly CopyEnds[],
 ): Promise<readonly ForkVerdict[]> {
   const ids = verdicts.flatMap((verdict) => (verdict.outcome === 'goes on' ? [verdict.id] : []))
   const [, done] = await Promise.all([lockOperations(tx, ids), findOutcomes<ForkVerdict>(tx, ids)])
   const answers = new Map<OperationId, ForkVerdict>()
   for (const fork of forks) {
     const known = done.get(fork.id)?.[0]
-    answers.set(fork.id, known ?? (await shown(tx, fork, taken.includes(fork.id), tailsOf(fork.id))))
+    answers.set(fork.id, known ?? (await shown(tx, parts, fork, taken.includes(fork.id), endsOf(fork.id))))
   }
   await unlockFork(tx, ids)
   const all = verdicts.map((verdict): ForkVerdict => (verdict.outcome === 'goes on' ? (answers.get(verdict.id) as ForkVerdict) : verdict))
@@ -192,21 +212,31 @@ async function activateIn(
   return all
 }
 
-async function shown(tx: Transaction, { id, plan }: ReservedFork, isTaken: boolean, tails: readonly Offset[]): Promise<ForkVerdict> {
+async function shown(
+  tx: Transaction,
+  parts: Parts,
+  { id, plan }: ReservedFork,
+  isTaken: boolean,
+  ends: readonly CopyEnds[],
+): Promise<ForkVerdict> {
   const urls = plan.copies.map(({ url }) => url)
   const [root] = urls
   if (root === undefined) throw new Error(`fork ${id} has no copies`)
   if (isTaken) return { outcome: 'refused', url: root, refusal: errors.STREAM_NOT_FREE(root).refusal }
   const active = await activateEntities(tx, id, urls)
   if (active.size < urls.length) throw ApplicationFailure.nonRetryable(`the reservations of fork ${id} are gone`) // swept: it took too long
-  const rows = plan.copies.flatMap((copy, index) => projectionOf(copy, tails[index] as Offset)) // one tail each
+  const rows = plan.copies.flatMap((copy, index) => projectionOf(copy, (ends[index] as CopyEnds).tail)) // one tail each
   if (rows.length > 0) await project(tx, rows)
   const links = sharedStateLinks(rows)
   if (links.length > 0) await changeLinks(tx, links)
-  await insertProgress(
-    tx,
-    urls.map((url, index) => ({ path: mainStream(url), processed: tails[index] as Offset })),
-  )
+  if (parts.appends.kind === 'intents')
+    await parts.appends.linkIn(
+      tx,
+      plan.copies.map(({ url, dispatch_policy: policy }, index) => {
+        const { tail, acked } = ends[index] as CopyEnds
+        return { path: mainStream(url), tail, ...(policy === null ? {} : { dispatch: { policy, acked } }) }
+      }),
+    )
   return { outcome: 'forked', url: root, entities: urls.length, urls, txid: tx.txid }
 }
 

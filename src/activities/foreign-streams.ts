@@ -8,11 +8,13 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
+import type { DispatchPolicy } from '../domain/entity.js'
 import { AgentsError, errors, type Refusal } from '../domain/errors.js'
 import { entryOf } from '../domain/events.js'
-import { type EntityUrl, mainStream, type OperationId, zeroOffset } from '../domain/ids.js'
+import { type EntityUrl, mainStream, type Offset, type OperationId, zeroOffset } from '../domain/ids.js'
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
+import type { Transaction } from '../registry/database.js'
 import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { activateEntities, dropReservations, findReservations, reservedBy } from '../registry/spawning.js'
 import { isRefused, type StreamStore } from '../streams/store.js'
@@ -29,6 +31,15 @@ export interface Operation {
 export interface StreamsMade extends Operation {
   /** Entities whose stream's place was taken by a stream that is not ours. */
   readonly taken: readonly EntityUrl[]
+  /** Where the others begin and end. Absent in what an older version wrote. */
+  readonly made?: readonly StreamEnds[]
+}
+
+/** `first`: the end of the first entry, which wakes nobody. */
+export interface StreamEnds {
+  readonly url: EntityUrl
+  readonly first: Offset
+  readonly tail: Offset
 }
 
 export interface ForeignSpawnActivities {
@@ -48,6 +59,7 @@ export interface PlannedStream {
   readonly url: EntityUrl
   readonly first: string
   readonly messages: readonly string[]
+  readonly dispatch?: DispatchPolicy | null
 }
 
 /** What the later steps need to know. */
@@ -70,6 +82,7 @@ export function foreignStreamsRow(batch: SpawnBatch, answers: readonly (SpawnPla
       url: plan.entity.url,
       first: plan.firstEntry.toString('utf8'),
       messages: plan.messages.map((event) => entryOf([event]).toString('utf8')),
+      dispatch: plan.entity.dispatch_policy,
     })),
   }
   return { id: rowId(batch.operationId), payload: JSON.stringify(content) }
@@ -85,15 +98,18 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
     async createStreams({ operationId }) {
       const { streams } = await readSpawn(operationId)
       const store = foreignStore(parts)
-      const made = await inParallel(streams, async (planned) => {
-        const isOurs = await makeStream(store, planned, operationId)
-        if (isOurs) await appendMessages(store, planned, operationId)
-        return isOurs
+      const ends = await inParallel(streams, async (planned) => {
+        const first = await makeStream(store, planned, operationId)
+        return first === null ? null : { url: planned.url, first, tail: (await appendMessages(store, planned, operationId)) ?? first }
       })
-      return { operationId, taken: streams.filter((_, index) => !made[index]).map((planned) => planned.url) }
+      return {
+        operationId,
+        taken: streams.filter((_, index) => ends[index] === null).map((planned) => planned.url),
+        made: ends.filter((one) => one !== null),
+      }
     },
 
-    async activateEntities({ operationId, taken }) {
+    async activateEntities({ operationId, taken, made = [] }) {
       const { items, streams } = await readSpawn(operationId)
       const mine = streams.filter((planned) => !taken.includes(planned.url))
       await untilWinnersStand(
@@ -109,6 +125,12 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
           mine.map((planned) => planned.url),
         )
         await dropReservations(tx, operationId)
+        await linkIn(
+          parts,
+          tx,
+          mine.filter(({ url }) => active.has(url)),
+          made,
+        )
         await recordOutcome(tx, operationId, verdictsOf(items, active, taken, tx.txid))
       })
     },
@@ -127,7 +149,7 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
       await inParallel(
         streams.filter((planned) => reserved.has(planned.url)),
         async (planned) => {
-          if (await isOurs(store, planned)) await store.delete(mainStream(planned.url))
+          if ((await endOfOurs(store, planned)) !== null) await store.delete(mainStream(planned.url))
         },
       )
     },
@@ -143,8 +165,22 @@ function foreignStore(parts: Parts): StreamStore {
   throw new Error('streams in Postgres are made in the transaction of their rows')
 }
 
-/** Idempotent: as a producer of the operation's own name. */
-async function appendMessages(store: StreamStore, { url, messages }: PlannedStream, operation: OperationId): Promise<void> {
+/** Dispatch of entities that exist from now on. */
+async function linkIn(parts: Parts, tx: Transaction, planned: readonly PlannedStream[], made: readonly StreamEnds[]): Promise<void> {
+  if (parts.appends.kind !== 'intents') return
+  const ends = new Map(made.map((one) => [one.url, one]))
+  await parts.appends.linkIn(
+    tx,
+    planned.flatMap(({ url, dispatch }) => {
+      const { first, tail } = ends.get(url) ?? {}
+      if (first === undefined || tail === undefined) return []
+      return [{ path: mainStream(url), tail, ...(dispatch ? { dispatch: { policy: dispatch, acked: first } } : {}) }]
+    }),
+  )
+}
+
+/** Idempotent: as a producer of the operation's own name. Where the stream ends then; null without messages. */
+async function appendMessages(store: StreamStore, { url, messages }: PlannedStream, operation: OperationId): Promise<Offset | null> {
   for (const [seq, message] of messages.entries()) {
     const verdict = await store.append(mainStream(url), {
       contentType: 'application/json',
@@ -154,26 +190,30 @@ async function appendMessages(store: StreamStore, { url, messages }: PlannedStre
     })
     if (isRefused(verdict)) throw new Error(`a first message of ${url} was refused: ${verdict.reason}`)
   }
+  if (messages.length === 0) return null
+  const found = await store.head(mainStream(url))
+  if (isRefused(found)) throw new Error(`the stream of ${url} is gone: ${found.reason}`)
+  return found.head.tail
 }
 
-/** True when the stream stands with our first entry, whoever's attempt made it. */
-export async function makeStream(store: StreamStore, planned: PlannedStream, operation: OperationId): Promise<boolean> {
+/** The end of our first entry, with which the stream stands, whoever's attempt made it; null: it is somebody else's. */
+export async function makeStream(store: StreamStore, planned: PlannedStream, operation: OperationId): Promise<Offset | null> {
   const verdict = await store.create(mainStream(planned.url), {
     contentType: 'application/json',
     body: Buffer.from(planned.first),
     operation,
   })
-  if (verdict.outcome === 'created') return true
-  return await isOurs(store, planned)
+  return verdict.outcome === 'created' ? verdict.head.tail : await endOfOurs(store, planned)
 }
 
 /** Clients cannot make main streams: one that begins with our own first entry is ours. */
-async function isOurs(store: StreamStore, planned: PlannedStream): Promise<boolean> {
+async function endOfOurs(store: StreamStore, planned: PlannedStream): Promise<Offset | null> {
   const expected = JSON.parse(planned.first) as unknown[]
   const read = await store.readEvents(mainStream(planned.url), zeroOffset, expected.length)
-  if (isRefused(read as { outcome: string })) return false
-  const found = 'events' in read ? read.events.map(({ item }) => withoutOffset(item)) : []
-  return found.length === expected.length && isDeepStrictEqual(found, expected)
+  if ('outcome' in read) return null
+  const found = read.events.map(({ item }) => withoutOffset(item))
+  const first = read.events[0]?.entry
+  return first !== undefined && found.length === expected.length && isDeepStrictEqual(found, expected) ? first : null
 }
 
 function withoutOffset(item: unknown): unknown {

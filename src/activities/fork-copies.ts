@@ -9,7 +9,8 @@ import { type ProjectionRow, project } from '../registry/projections.js'
 import { changeLinks } from '../registry/shared-state.js'
 import { removeEntities } from '../registry/spawning.js'
 import { storableKey } from '../domain/projection.js'
-import type { CreateVerdict, NewStream, TransactionalStreams } from '../streams/store.js'
+import type { CreateVerdict, NewStream } from '../streams/store.js'
+import type { Appends, DispatchedStream } from './parts.js'
 
 export interface PlannedFork {
   readonly plan: ForkPlan
@@ -67,7 +68,7 @@ export async function insertPlanned(tx: Transaction, forks: readonly PlannedFork
  */
 export async function createStreams(
   tx: Transaction,
-  streams: TransactionalStreams,
+  appends: Extract<Appends, { kind: 'transaction' }>,
   plans: readonly ForkPlan[],
   tails: ReadonlyMap<StreamPath, Offset>,
 ): Promise<readonly StreamPath[]> {
@@ -76,13 +77,13 @@ export async function createStreams(
     ...plan.sharedStates.filter(({ from }) => tails.has(from)).map(({ from, path }) => ({ path, fork: { from } })),
     ...plan.attachments.filter(({ from }) => tails.has(from)).map(({ from, path }) => ({ path, fork: { from }, closed: true })),
   ])
-  const made = await streams.create(tx, [...mains, ...others])
+  const made = await appends.createIn(tx, [...mains, ...others])
   refuseTaken(plans, [...mains, ...others], made)
   await drawFrom(tx, plans, made)
   return [...mains, ...others].map(({ path }) => path)
 }
 
-function mainOf({ source, url, events, message }: PlannedCopy, cut: ForkPlan['cut']): NewStream {
+function mainOf({ source, url, events, message, dispatch_policy }: PlannedCopy, cut: ForkPlan['cut']): DispatchedStream {
   const [first, ...more] = [...events, ...(message === null ? [] : [message])].map((event) => entryOf([event]))
   return {
     path: mainStream(url),
@@ -93,6 +94,8 @@ function mainOf({ source, url, events, message }: PlannedCopy, cut: ForkPlan['cu
     },
     ...(first === undefined ? {} : { body: first }),
     more,
+    dispatch: dispatch_policy,
+    waking: message === null ? 0 : 1, // the copied past wakes nobody (spec/04 §18)
   }
 }
 

@@ -56,7 +56,7 @@ function postgresGround(appends: Kind<'transaction'>): ForkGround {
     share: async (tx, paths) => await streams.share(tx, paths),
     copy: async (tx, { copied, tails }) => {
       const plans = [...copied.values()].map(({ plan }) => plan)
-      return await createStreams(tx, streams, plans, tails)
+      return await createStreams(tx, appends, plans, tails)
     },
     createCallers: async (tx, callers) => await createTogether(tx, appends, callers),
     announce: (paths) => appends.announce(paths),

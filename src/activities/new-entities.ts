@@ -4,7 +4,6 @@ import { mainStream, type OperationId } from '../domain/ids.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
 import { insertEntities, insertLineage, insertUsers, removeEntities } from '../registry/spawning.js'
-import type { NewStream } from '../streams/store.js'
 import type { Appends } from './parts.js'
 
 /** Inserts what is free, in one statement per table. The URLs that were. */
@@ -30,14 +29,15 @@ export async function createTogether(tx: Transaction, appends: Extract<Appends, 
   const inserted = await insertRows(tx, plans, null)
   const mine = plans.filter((plan) => inserted.has(plan.entity.url))
   if (mine.length === 0) return { spawned: new Set<string>() }
-  const made = await appends.streams.create(tx, mine.map(streamOf))
+  const made = await appends.createIn(tx, mine.map(streamOf))
   const lost = mine.filter((_, index) => made[index]?.outcome !== 'created').map((plan) => plan.entity.url)
   if (lost.length > 0) await removeEntities(tx, lost)
   return { spawned: new Set<string>(mine.map((plan) => plan.entity.url).filter((url) => !lost.includes(url))) }
 }
 
-const streamOf = (plan: SpawnPlan): NewStream => ({
+const streamOf = (plan: SpawnPlan) => ({
   path: mainStream(plan.entity.url),
+  dispatch: plan.entity.dispatch_policy,
   contentType: 'application/json',
   body: plan.firstEntry,
   more: plan.messages.map((event) => entryOf([event])),

@@ -1,18 +1,25 @@
 /** What activities work with: handed to them by the process that runs them (`worker.ts`, `server.ts`), each part as small as they need it. */
+import type { DispatchPolicy } from '../domain/entity.js'
 import type { AgentsError } from '../domain/errors.js'
 import type { EntityUrl, OperationId, StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { ForkItem, SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
 import type { Principal } from '../domain/principals.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
+import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
-import type { AppendVerdict, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
+import type { AppendVerdict, CreateVerdict, NewStream, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
+
+/** A stream to be made; with `dispatch` it is the main stream of an entity with that policy. */
+export type DispatchedStream = NewStream & { readonly dispatch?: DispatchPolicy | null; readonly waking?: number }
 
 /** How appends and rows become one. */
 export type Appends =
   | {
       readonly kind: 'transaction'
-      readonly streams: TransactionalStreams
+      /** Makes streams, linked to dispatch; the last `waking` entries of each (default: all behind the first) wake whom they should. */
+      createIn(tx: Transaction, streams: readonly DispatchedStream[]): Promise<readonly CreateVerdict[]>
+      readonly streams: Pick<TransactionalStreams, 'share' | 'history'>
       appendIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
       announce(paths: readonly StreamPath[]): void
     }
@@ -23,6 +30,8 @@ export type Appends =
       landOperation(id: OperationId): Promise<void>
       /** Draws the consequences of all that stands on these streams. */
       catchUp(paths: readonly StreamPath[]): Promise<void>
+      /** New main streams whose rows become visible in `tx`: what was made before of them wakes whom it should. */
+      linkIn(tx: Transaction, made: readonly MadeStream[]): Promise<void>
       sweep(): Promise<number>
     }
 
@@ -52,6 +61,15 @@ export interface ForkRules {
   checkFork(item: ForkItem, id: OperationId): Promise<CheckedFork | AgentsError>
 }
 
+/** What became of the keys that sign webhooks. */
+export interface SigningReport {
+  readonly rotated: boolean
+  readonly forgottenKeys: number
+}
+
+/** `over`: nothing is left to deliver. */
+export type RedeliveryVerdict = { readonly state: 'over' } | { readonly state: 'failed'; readonly retryInMs: number }
+
 export interface Parts {
   readonly database: Database
   readonly appends: Appends
@@ -59,6 +77,16 @@ export interface Parts {
   readonly rules: Rules
   readonly forkRules: ForkRules
   readonly limits: Limits
+  /** Keys that sign webhooks get a successor when they are old, and are forgotten when nobody needs them. */
+  readonly wakes: {
+    /** The next attempt of a wake whose delivery has failed. */
+    redeliver(wakeId: string): Promise<RedeliveryVerdict>
+    /** Told of entities that wait for their handlers to stop. */
+    stopping(urls: readonly EntityUrl[]): void
+    /** Stops an entity that is `stopping`; whether it has stopped now. */
+    finishStop(url: EntityUrl, options?: { readonly despiteClaim?: boolean }): Promise<boolean>
+  }
+  readonly signing: { maintain(): Promise<SigningReport> }
   /** Hands an operation's verdicts to the request that waits for them in this process, if one does. */
   deliver(id: OperationId, verdicts: readonly Verdict[]): void
 }

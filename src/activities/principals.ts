@@ -36,6 +36,11 @@ export async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<
   const parsed = parsePrincipal(url)
   if ('refused' in parsed) return
   const first = principalEntry(parsed.principal, createdAt).toString('utf8')
-  if (await makeStream(parts.appends.streams, { url, first, messages: [] }, id))
-    await parts.database.transaction((tx) => activateEntities(tx, id, [url]))
+  const { appends } = parts
+  const tail = await makeStream(appends.streams, { url, first, messages: [] }, id)
+  if (tail === null) return
+  await parts.database.transaction(async (tx) => {
+    const active = await activateEntities(tx, id, [url])
+    if (active.has(url)) await appends.linkIn(tx, [{ path: mainStream(url), tail }])
+  })
 }

@@ -16,6 +16,8 @@ import { receive, type SignalEffect } from '../domain/signals.js'
 import type { Transaction } from '../registry/database.js'
 import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { lockEntities, setStatuses } from '../registry/statuses.js'
+import { unlinkEntities } from '../registry/subscriptions.js'
+import { workedOn } from '../registry/wakes.js'
 import type { StreamAppend } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
 import type { Parts } from './parts.js'
@@ -127,15 +129,27 @@ async function decideIn(
   const admitted = batch.items.filter((_, index) => refusals[index] === null).map((item) => item.url)
   const locked = await lockEntities(tx, [...new Set(admitted)])
   const statuses = new Map<EntityUrl, EntityStatus>([...locked.values()].map((row) => [row.url, row.status]))
-  const decisions = batch.items.map((item, index) => refusals[index] ?? decide(item, statuses, `${batch.operationId}/${index}`, defers))
+  const paused = [...statuses].filter(([, status]) => status === 'paused').map(([url]) => url)
+  const active = paused.length === 0 ? new Set<string>() : await workedOn(tx, paused)
+  const decisions = batch.items.map(
+    (item, index) => refusals[index] ?? decide(item, statuses, `${batch.operationId}/${index}`, defers, active.has(item.url)),
+  )
   const taken = decisions.filter((decision): decision is Decision => typeof decision === 'object' && !(decision instanceof AgentsError))
   const appends = taken.map((decision) => appendOf(decision, atMs, tx.txid))
   if (taken.length > 0) {
     await setStatuses(tx, changesOf(taken, statuses, atMs))
     await appendAll(tx, parts, batch.operationId, appends)
+    const ended = urlsOf(taken, ({ effect }) => effect.ends)
+    await unlinkEntities(tx, ended, ended.map(mainStream)) // after the streams: subscriptions are locked last
+    const stopping = urlsOf(taken, ({ effect, previousStatus }) => effect.newStatus === 'stopping' && previousStatus !== 'stopping')
+    if (stopping.length > 0) tx.afterCommit(() => parts.wakes.stopping(stopping))
   }
   return { decisions, appends, atMs }
 }
+
+const urlsOf = (taken: readonly Decision[], which: (decision: Decision) => boolean): EntityUrl[] => [
+  ...new Set(taken.filter(which).map(({ item }) => item.url)),
+]
 
 /** One change per entity: where its last signal left it. */
 function changesOf(taken: readonly Decision[], statuses: ReadonlyMap<EntityUrl, EntityStatus>, atMs: number) {
@@ -149,10 +163,11 @@ function decide(
   statuses: Map<EntityUrl, EntityStatus>,
   seed: string,
   defers: (effect: SignalEffect) => boolean,
+  isWorkedOn: boolean,
 ): Decision | AgentsError | 'deferred' {
   const previousStatus = statuses.get(item.url)
   if (previousStatus === undefined) return errors.ENTITY_GONE()
-  const effect = receive(previousStatus, item.signal)
+  const effect = receive(previousStatus, item.signal, isWorkedOn)
   if (effect === null) return errors.SIGNAL_LOST_RACE()
   if (defers(effect)) return 'deferred'
   statuses.set(item.url, effect.newStatus)

@@ -6,14 +6,17 @@ import { forgetOperations } from '../registry/operations.js'
 import { abandonedReservations, dropReservations } from '../registry/spawning.js'
 import { sweepWaiters } from '../registry/waiters.js'
 import { dropAbandonedFork } from './foreign-forks.js'
+import { forgetWakes, unfinishedStops } from '../registry/wakes.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
-import type { Parts } from './parts.js'
+import type { Parts, SigningReport } from './parts.js'
 
 /** Outcomes are kept for longer than any attempt at their operation may come. */
 const keepOutcomesS = 7 * 24 * 3_600
 /** A reservation this old belongs to a workflow that was ended by force: a living one would have finished or undone it. */
 const abandonedAfterMs = 10 * 60_000
 const perSweep = 500
+/** A stop this old has lost its workflow: the longest grace period is shorter. */
+const stopsOverdueAfterMs = 3_600_000
 /** How long a sweep may take to remove what it took over. */
 const claimMs = 60_000
 
@@ -22,6 +25,8 @@ export interface SweepReport {
   readonly droppedReservations: number
   readonly forgottenOperations: number
   readonly removedAttachments: number
+  readonly forgottenWakes: number
+  readonly signingKeys: SigningReport
 }
 
 export interface SweepActivities {
@@ -40,7 +45,12 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
     await parts.database.transaction((tx) => sweepWaiters(tx, perSweep))
     await forgetLapsedForkLocks(parts.database)
     const forgottenOperations = await forgetOperations(parts.database, keepOutcomesS, perSweep)
-    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations, removedAttachments: await removeAttachments(parts) }
+    const removedAttachments = await removeAttachments(parts)
+    for (const { url, isOverdue } of await unfinishedStops(parts.database, stopsOverdueAfterMs, perSweep))
+      await parts.wakes.finishStop(url, { despiteClaim: isOverdue })
+    const forgottenWakes = await forgetWakes(parts.database, keepOutcomesS, perSweep)
+    const signingKeys = await parts.signing.maintain()
+    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations, removedAttachments, forgottenWakes, signingKeys }
   },
 })
 

@@ -28,13 +28,14 @@ export type OperationKind = keyof typeof priorities
 /** `spawn:/chat/a` for one entity, `spawn:64:<operation id>` for a batch. */
 export function workflowIdOf(kind: OperationKind, urls: readonly EntityUrl[], operationId: OperationId): string {
   const [only] = urls
-  return urls.length === 1 && only !== undefined ? bounded(`${kind}:${only}`) : `${kind}:${urls.length}:${operationId}`
+  return urls.length === 1 && only !== undefined ? boundedId(`${kind}:${only}`) : `${kind}:${urls.length}:${operationId}`
 }
 
 /** A second operation on an entity whose first one is still being worked on. */
 export const secondWorkflowId = (kind: OperationKind, operationId: OperationId): string => `${kind}:again:${operationId}`
 
-const bounded = (id: string): string =>
+/** An id that every server takes; what is too long ends in a hash. */
+export const boundedId = (id: string): string =>
   Buffer.byteLength(id) <= maxWorkflowIdBytes
     ? id
     : `${id.slice(0, maxWorkflowIdBytes - 65)}:${createHash('sha256').update(id).digest('hex')}`
@@ -73,6 +74,12 @@ function attributesOf({ urls, operationId }: StartDetails, attributeBytes: numbe
     ...(types.size === 1 && type !== undefined ? [{ key: entityTypeKey, value: type }] : []),
   ]
 }
+
+/** Of a workflow about one entity that is no operation. */
+export const entityAttributes = (url: EntityUrl): SearchAttributePair[] => [
+  { key: entityUrlsKey, value: [url] },
+  { key: entityTypeKey, value: typeOf(url) },
+]
 
 /** As many URLs as fit; one costs its bytes and the punctuation of JSON. */
 function withinBytes(urls: readonly EntityUrl[], bytes: number): EntityUrl[] {

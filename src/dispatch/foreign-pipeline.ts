@@ -5,31 +5,48 @@
  * F2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry.
  * F3  Consequences are drawn in stream order and once: `stream_progress` moves only from where the reader read (compare-and-set).
  * F4  Whoever writes an intent works on it for `appendIntentOwnedMs` at most; afterwards it belongs to `sweep`, on any replica.
+ * F5  An append through the stream protocol goes on as it came, producer and all: only that it may have landed is written down, so that its
+ *     consequences are drawn. One that nobody was told of need not land.
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
  */
 import { randomUUID } from 'node:crypto'
+import type { EntityStatus } from '../domain/entity.js'
 import { type AgentsError, errors } from '../domain/errors.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
+import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
+import { dispatchPolicyOf } from '../registry/entities.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
 import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
-import { type AppendVerdict, isRefused, type StreamStore } from '../streams/store.js'
+import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
+import { writeTokenHashes } from '../registry/wakes.js'
+import {
+  type AppendVerdict,
+  type CreateRequest,
+  type CreateVerdict,
+  type DeleteVerdict,
+  isRefused,
+  type StoredEvents,
+  type StreamStore,
+} from '../streams/store.js'
 import { drawFrom } from './consequences.js'
 import {
   barOf,
+  entitiesAskedBy,
   lastOfEach,
   type Pipeline,
   type PipelineAppend,
   type PipelineVerdict,
   projectionRows,
-  recipientsOf,
   resumedBy,
   type Together,
+  writtenBy,
 } from './pipeline.js'
+import type { Waking } from './waking.js'
 
 /** Events read at once while consequences are drawn. */
 const eventsPerStep = 1_000
@@ -41,19 +58,22 @@ interface Admitted {
   readonly intent: AppendIntent
 }
 
-type Admission = Admitted | { readonly error: AgentsError }
+/** `intent` null: nobody waits for the stream, and nothing follows from its entries. */
+type Admission = Admitted | { readonly append: PipelineAppend; readonly intent: null } | { readonly error: AgentsError }
 
 export class ForeignPipeline implements Pipeline {
   readonly #database: Database
   readonly #streams: StreamStore
+  readonly #waking: Waking
   readonly #admissions: GroupCommit<PipelineAppend, Admission>
   readonly #ownedMs: number
   #inFlight = 0
   #idle: (() => void)[] = []
 
-  constructor(database: Database, streams: StreamStore, limits: Limits, observe?: BatchObserver) {
+  constructor(database: Database, streams: StreamStore, waking: Waking, limits: Limits, observe?: BatchObserver) {
     this.#database = database
     this.#streams = streams
+    this.#waking = waking
     this.#ownedMs = limits.appendIntentOwnedMs
     this.#admissions = new GroupCommit((appends) => this.#admit(appends), {
       maxBatch: limits.maxAppendBatch,
@@ -65,14 +85,40 @@ export class ForeignPipeline implements Pipeline {
     })
   }
 
-  /** Streams without consequences go straight through. */
+  /** Streams for which nobody waits go straight through. */
   async append(append: PipelineAppend): Promise<PipelineVerdict> {
-    this.#inFlight += 1
-    try {
-      if (entityOfMainStream(append.path) === null) return await this.#streams.append(append.path, append)
+    return await this.#counted(async () => {
       const admission = await this.#admissions.add(append)
       if ('error' in admission) return { outcome: 'barred', error: admission.error }
-      return await this.#land(admission.intent)
+      if (admission.intent === null) return await this.#streams.append(append.path, append)
+      return isWatch(admission.intent) ? await this.#passOn(append, admission.intent) : await this.#land(admission.intent)
+    })
+  }
+
+  /** Linked before it is made; a repeated create finds its wake to be started, where a crash came between. */
+  async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
+    return await this.#counted(async () => {
+      const isLinked = await this.#database.transaction(async (tx) => {
+        await forgetAcks(tx, [path])
+        await this.#waking.made(tx, [{ path, tail: zeroOffset }], await this.#waking.patternsFor(tx, [path]))
+        return (await linkedPaths(tx, [path])).has(path)
+      })
+      const verdict = await this.#streams.create(path, request)
+      if (isLinked && verdict.outcome !== 'refused') await this.#drawConsequences(path, null)
+      return verdict
+    })
+  }
+
+  async delete(path: StreamPath): Promise<DeleteVerdict> {
+    const verdict = await this.#streams.delete(path)
+    await dropLinks(this.#database, path)
+    return verdict
+  }
+
+  async #counted<Result>(work: () => Promise<Result>): Promise<Result> {
+    this.#inFlight += 1
+    try {
+      return await work()
     } finally {
       this.#inFlight -= 1
       if (this.#inFlight === 0) for (const resolve of this.#idle.splice(0)) resolve()
@@ -85,6 +131,7 @@ export class ForeignPipeline implements Pipeline {
     const result = await this.#database.transaction(async (tx) => {
       const done = await work(tx)
       await this.intendIn(tx, id, done.appends)
+      await done.after?.()
       return done.result
     })
     await this.landOperation(id)
@@ -104,6 +151,19 @@ export class ForeignPipeline implements Pipeline {
       closes: append.close === true,
     }))
     if (intents.length > 0) await insertIntents(tx, intents, this.#ownedMs)
+  }
+
+  /** Main streams of entities that become visible in `tx`: linked, and waking whom their first messages should. */
+  async linkIn(tx: Transaction, made: readonly MadeStream[]): Promise<void> {
+    await Promise.all(made.map(({ path, tail }) => advanceProgress(tx, path, null, tail)))
+    await this.#waking.made(
+      tx,
+      made,
+      await this.#waking.patternsFor(
+        tx,
+        made.map(({ path }) => path),
+      ),
+    )
   }
 
   /** Carries out what `intendIn` wrote down. Idempotent: what has landed is not there any more. */
@@ -137,22 +197,31 @@ export class ForeignPipeline implements Pipeline {
     const streams = byPath(intents)
     const lane = async () => {
       for (let stream = streams.pop(); stream !== undefined; stream = streams.pop())
-        for (const intent of stream) await this.#land(intent, { mayHaveLanded: true })
+        for (const intent of stream)
+          if (isWatch(intent)) await this.#drawConsequences(intent.path, intent.id)
+          else await this.#land(intent, { mayHaveLanded: true })
     }
     await Promise.all(Array.from({ length: parallelStreams }, lane))
   }
 
   async #admit(appends: readonly PipelineAppend[]): Promise<readonly Admission[]> {
     return await this.#database.transaction(async (tx) => {
-      const recipients = recipientsOf(appends)
-      const statuses = recipients.length > 0 ? await statusesOf(tx, recipients) : new Map()
+      const asked = entitiesAskedBy(appends)
+      const written = writtenBy(appends)
+      const [statuses, tokens, linked] = await Promise.all([
+        asked.length > 0 ? statusesOf(tx, asked) : new Map<string, EntityStatus>(),
+        written.length > 0 ? writeTokenHashes(tx, written) : new Map<string, Buffer>(),
+        linkedPaths(
+          tx,
+          appends.map(({ path }) => path),
+        ),
+      ])
       const admissions = appends.map((append): Admission => {
-        const error = barOf(append, statuses)
-        return error === null
-          ? { append, intent: { id: randomUUID(), path: append.path, body: append.body, closes: append.close === true } }
-          : { error }
+        const error = barOf(append, { statuses, tokens })
+        if (error !== null) return { error }
+        return { append, intent: entityOfMainStream(append.path) !== null || linked.has(append.path) ? intentOf(append) : null }
       })
-      const admitted = admissions.filter((admission): admission is Admitted => 'intent' in admission)
+      const admitted = admissions.filter((admission): admission is Admitted => 'intent' in admission && admission.intent !== null)
       const resumed = resumedBy(
         admitted.map(({ append }) => append),
         statuses,
@@ -166,6 +235,14 @@ export class ForeignPipeline implements Pipeline {
         )
       return admissions
     })
+  }
+
+  /** F5. */
+  async #passOn(append: PipelineAppend, intent: AppendIntent): Promise<AppendVerdict> {
+    const verdict = await this.#streams.append(append.path, append)
+    if (isRefused(verdict)) await deleteIntents(this.#database, [intent.id])
+    else await this.#drawConsequences(append.path, intent.id)
+    return verdict
   }
 
   /** F1, F2. A refusal of the stream server (closed, missing) is final: there will be no entry to draw consequences from. */
@@ -185,21 +262,44 @@ export class ForeignPipeline implements Pipeline {
 
   /** F3: from where the stream was processed to its tail, step by step, with the intent cleared in the last step. */
   async #drawConsequences(path: StreamPath, intentId: string | null): Promise<void> {
-    const cleared = intentId === null ? [] : [intentId]
     for (;;) {
       const from = (await progressOf(this.#database, [path])).get(path) ?? null
-      const read = await this.#streams.readEvents(path, from ?? zeroOffset, eventsPerStep)
-      if ('outcome' in read) return await deleteIntents(this.#database, cleared) // the stream is gone, and so is what it said
+      const read = await this.#readFrom(path, from ?? zeroOffset)
+      if (read === null) return intentId === null ? undefined : await deleteIntents(this.#database, [intentId]) // the stream is gone, and so is what it said
       const moved = await this.#database.transaction(async (tx) => {
         if (!(await moveProgress(tx, path, from, read.next))) return false
         await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
-        if (read.upToDate) await deleteIntents(tx, cleared)
+        if (read.next !== (from ?? zeroOffset)) await this.#wake(tx, path, from ?? zeroOffset)
+        if (read.upToDate && intentId !== null) await deleteIntents(tx, [intentId])
         return true
       })
       if (moved && read.upToDate) return
     }
   }
+
+  async #wake(tx: Transaction, path: StreamPath, before: Offset): Promise<void> {
+    const url = entityOfMainStream(path)
+    await this.#waking.appended(tx, [{ path, before, policy: url === null ? null : await dispatchPolicyOf(tx, url) }])
+  }
+
+  /** What follows from entries is only asked of main streams; of others how far they reach. */
+  async #readFrom(path: StreamPath, after: Offset): Promise<Pick<StoredEvents, 'events' | 'next' | 'upToDate'> | null> {
+    if (entityOfMainStream(path) === null) {
+      const verdict = await this.#streams.head(path)
+      return isRefused(verdict) ? null : { events: [], next: verdict.head.tail, upToDate: true }
+    }
+    const read = await this.#streams.readEvents(path, after, eventsPerStep)
+    return 'outcome' in read ? null : read
+  }
 }
+
+/** What is written down of an append through the stream protocol is only where to look: its bytes are its client's to repeat (F5). */
+function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent {
+  const intent = { id: randomUUID(), path }
+  return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
+}
+
+const isWatch = ({ body, closes }: AppendIntent): boolean => body.length === 0 && !closes
 
 function byPath(intents: readonly AppendIntent[]): AppendIntent[][] {
   const groups = new Map<StreamPath, AppendIntent[]>()

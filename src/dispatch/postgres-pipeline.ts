@@ -3,36 +3,77 @@
  *
  * A crash before the commit leaves nothing, after it everything. Locks are taken in one order everywhere: entity rows by URL, then streams by id.
  */
-import type { EntityStatus } from '../domain/entity.js'
+import type { DispatchPolicy, EntityStatus } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
-import type { EntityUrl, StreamPath } from '../domain/ids.js'
+import { type EntityUrl, offsetOf, positionOf, type StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
-import type { AppendVerdict, LockedStreams, TransactionalStreams } from '../streams/store.js'
+import { dropLinks, forgetAcks } from '../registry/subscriptions.js'
+import { writeTokenHashes } from '../registry/wakes.js'
+import type {
+  AppendVerdict,
+  CreateRequest,
+  CreateVerdict,
+  DeleteVerdict,
+  LockedStreams,
+  NewStream,
+  StreamStore,
+  TransactionalStreams,
+} from '../streams/store.js'
 import { drawFrom } from './consequences.js'
 import {
   barOf,
+  entitiesAskedBy,
   itemsOf,
   lastOfEach,
   type Pipeline,
   type PipelineAppend,
   type PipelineVerdict,
   projectionRows,
-  recipientsOf,
   resumedBy,
   type Together,
+  writtenBy,
 } from './pipeline.js'
+import type { Appended, Waking } from './waking.js'
+
+/** A stream to be made, and how its entity is dispatched where it is a main stream. */
+/** With `dispatch` it is the main stream of an entity with that policy, whose last `waking` entries wake it; default: all behind the first. */
+export interface PipelineCreate extends NewStream {
+  readonly dispatch?: DispatchPolicy | null
+  readonly waking?: number
+}
+
+export interface PostgresPipelineParts {
+  readonly database: Database
+  readonly store: StreamStore
+  readonly streams: TransactionalStreams
+  readonly waking: Waking
+  readonly limits: Limits
+  readonly observe?: BatchObserver
+}
 
 export class PostgresPipeline implements Pipeline {
   readonly #database: Database
+  readonly #store: StreamStore
   readonly #streams: TransactionalStreams
+  readonly #waking: Waking
   readonly #commits: GroupCommit<PipelineAppend, PipelineVerdict>
+  readonly #creates: GroupCommit<PipelineCreate, CreateVerdict>
 
-  constructor(database: Database, streams: TransactionalStreams, limits: Limits, observe?: BatchObserver) {
+  constructor({ database, store, streams, waking, limits, observe }: PostgresPipelineParts) {
     this.#database = database
+    this.#store = store
     this.#streams = streams
+    this.#waking = waking
+    this.#creates = new GroupCommit((creates) => this.#commitCreates(creates), {
+      maxBatch: limits.maxAppendBatch,
+      maxWeight: limits.maxAppendBatchBytes,
+      weigh: ({ body }) => body?.length ?? 0,
+      maxWaiting: limits.maxWaitingAppends,
+      overloaded: () => errors.OVERLOADED('creates').retryAfter(1),
+    })
     this.#commits = new GroupCommit((appends) => this.#commitOrSplit(appends), {
       maxBatch: limits.maxAppendBatch,
       maxWeight: limits.maxAppendBatchBytes,
@@ -51,14 +92,55 @@ export class PostgresPipeline implements Pipeline {
     const { result, appends } = await this.#database.transaction(async (tx) => {
       const done = await work(tx)
       await this.appendIn(tx, done.appends)
+      await done.after?.()
       return done
     })
     this.announce(appends.map(({ path }) => path))
     return result
   }
 
-  drained(): Promise<void> {
-    return this.#commits.drained()
+  create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
+    return this.#creates.add({ path, ...request })
+  }
+
+  async delete(path: StreamPath): Promise<DeleteVerdict> {
+    const verdict = await this.#store.delete(path)
+    await dropLinks(this.#database, path) // links that a crash leaves here wait for nothing, and are forgotten by the next stream of this name
+    return verdict
+  }
+
+  async drained(): Promise<void> {
+    await Promise.all([this.#commits.drained(), this.#creates.drained()])
+  }
+
+  /** Makes streams, with their links and the wakes of their first entries, inside the caller's transaction. */
+  async createIn(tx: Transaction, creates: readonly PipelineCreate[]): Promise<readonly CreateVerdict[]> {
+    const [patterns, verdicts] = await Promise.all([
+      this.#waking.patternsFor(
+        tx,
+        creates.map(({ path }) => path),
+      ),
+      this.#streams.create(tx, creates),
+    ])
+    const made = creates.flatMap(({ path, more = [], waking = more.length, dispatch }, index) => {
+      const verdict = verdicts[index]
+      if (verdict?.outcome !== 'created') return []
+      const { tail } = verdict.head
+      const acked = offsetOf(positionOf(tail) - waking) // what a creation itself says, or a fork inherits, wakes nobody
+      return [{ path, tail, ...(dispatch ? { dispatch: { policy: dispatch, acked } } : {}) }]
+    })
+    await this.#waking.made(tx, made, patterns)
+    return verdicts
+  }
+
+  async #commitCreates(creates: readonly PipelineCreate[]): Promise<readonly CreateVerdict[]> {
+    return await this.#database.transaction(async (tx) => {
+      await forgetAcks(
+        tx,
+        creates.map(({ path }) => path),
+      )
+      return await this.createIn(tx, creates)
+    })
   }
 
   /** Appends with their consequences inside the caller's transaction; after its commit the caller calls `announce`. */
@@ -66,7 +148,8 @@ export class PostgresPipeline implements Pipeline {
     if (appends.length === 0) return []
     const verdicts = await this.#streams.append(tx, appends, locked)
     const rows = appends.flatMap((append, index) => consequencesOf(append, verdicts[index]))
-    await drawFrom(tx, lastOfEach(rows))
+    const appended = appends.flatMap((append, index) => appendedBy(append, verdicts[index]))
+    await Promise.all([drawFrom(tx, lastOfEach(rows)), this.#waking.appended(tx, appended)]) // in this order (database.ts D7)
     return verdicts
   }
 
@@ -115,13 +198,15 @@ export class PostgresPipeline implements Pipeline {
    * Rows come before streams, so a pause that only shows then is ended by the next attempt.
    */
   async #commitIn(tx: Transaction, appends: readonly PipelineAppend[], paused: readonly EntityUrl[]): Promise<PipelineVerdict[]> {
-    const recipients = recipientsOf(appends)
+    const asked = entitiesAskedBy(appends)
+    const written = writtenBy(appends)
     if (paused.length > 0) await resumePaused(tx, paused, Date.now())
-    const [locked, statuses] = await Promise.all([
+    const [locked, statuses, tokens] = await Promise.all([
       this.#streams.lock(tx, [...new Set(appends.map((append) => append.path))]),
-      recipients.length > 0 ? statusesOf(tx, recipients) : new Map<string, EntityStatus>(), // answered after the lock (database.ts D7)
+      asked.length > 0 ? statusesOf(tx, asked) : new Map<string, EntityStatus>(), // answered after the lock (database.ts D7)
+      written.length > 0 ? writeTokenHashes(tx, written) : new Map<string, Buffer>(),
     ])
-    const bars = appends.map((append) => barOf(append, statuses))
+    const bars = appends.map((append) => barOf(append, { statuses, tokens }))
     const admitted = appends.filter((_, index) => bars[index] === null)
     const resumed = resumedBy(admitted, statuses)
     if (resumed.length > 0) throw new Paused(resumed)
@@ -138,6 +223,12 @@ class Paused extends Error {
     super('paused')
     this.urls = urls
   }
+}
+
+/** Positions count entries (docs/decisions/0008): the one before an entry is its stream's former end. A close without an entry wakes nobody. */
+function appendedBy({ path, body, message }: PipelineAppend, verdict: AppendVerdict | undefined): Appended[] {
+  if (verdict?.outcome !== 'appended' || body.length === 0) return []
+  return [{ path, before: offsetOf(positionOf(verdict.tail) - 1), ...(message?.policy ? { policy: message.policy } : {}) }]
 }
 
 function consequencesOf(append: PipelineAppend, verdict: AppendVerdict | undefined) {

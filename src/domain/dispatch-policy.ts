@@ -22,6 +22,12 @@ function withSubscriptionOf(policy: DispatchPolicy, typeDefault: DispatchPolicy 
   return destinationOf(target) === destinationOf(typeDefault.targets[0]) ? { targets: [{ ...target, subscription_id }] } : policy
 }
 
+/** Whether the runner may claim the subscriptions of this target (spec/07 §3.7 row 3): its own, and those below. */
+export function isClaimable({ runnerId, subscription_id }: Extract<DispatchTarget, { type: 'runner' }>): boolean {
+  const own = `runner:${runnerId}`
+  return subscription_id === undefined || subscription_id === own || subscription_id.startsWith(`${own}:`)
+}
+
 /** Whether `url` can be a webhook's: absolute, http or https. */
 export function isWebhookUrl(url: string): boolean {
   return URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)

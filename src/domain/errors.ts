@@ -129,6 +129,18 @@ export const errorEntries = {
     message: () => 'Runner dispatch requires the authenticated owner',
     next: 'Let the owner of the runner spawn the entity.',
   },
+  RUNNER_ACCESS_REFUSED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner access requires the authenticated owner',
+    next: 'Act as the owner of the runner; nobody else may, system principals included.',
+  },
+  RUNNER_OWNER_MISMATCH: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'owner_principal must match the authenticated principal',
+    next: 'Leave the field out, or act as that principal.',
+  },
 
   // entity types (spec/02 §2–5)
   TYPE_NOT_FOUND: { code: 'NOT_FOUND', status: 404, message: () => 'Entity type not found', next: 'Register the type.' },
@@ -165,6 +177,28 @@ export const errorEntries = {
     status: 404,
     message: (id: string) => `Runner "${id}" not found`,
     next: 'Register the runner first.',
+  },
+  RUNNER_UNKNOWN: { code: 'NOT_FOUND', status: 404, message: () => 'Runner not found', next: 'Register the runner first.' },
+  INVALID_RUNNER_OWNER: {
+    ...INVALID,
+    message: (owner: string) => `owner_principal must be a valid principal URL (e.g. /principal/user%3Aalice), got: ${owner}`,
+    next: 'Send the URL of a principal.',
+  },
+  INVALID_RUNNER_ID: {
+    ...INVALID,
+    message: () => 'Runner id must be the same in a URL path as percent-encoded: not empty, without : / @ + , = & $ ; % * and the like',
+    next: 'Choose an id of letters, digits, `-`, `_` and `.`.',
+  },
+  WAKE_STREAM_TAKEN: {
+    code: 'INVALID_REQUEST',
+    status: 409,
+    message: (path: string) => `wake_stream "${path}" is in use by another runner or stream`,
+    next: 'Choose another path, or leave the field out.',
+  },
+  FOREIGN_RUNNER_SUBSCRIPTION: {
+    ...INVALID,
+    message: (subscription: string, runner: string) => `subscription_id "${subscription}" can never be claimed by runner "${runner}"`,
+    next: 'Leave subscription_id out, or begin it with `runner:<runner id>:`.',
   },
   DUPLICATE_URL: {
     status: 409,
@@ -373,6 +407,49 @@ export const errorEntries = {
     status: 409,
     message: (url: string) => `A foreign stream stands at "${url}/main"`,
     next: 'Delete that stream, or choose another id.',
+  },
+
+  // subscriptions, wakes and claims (spec/06)
+  SUBSCRIPTION_NOT_FOUND: { status: 404, message: () => 'Subscription not found', next: 'Create it, or check its id.' },
+  SUBSCRIPTION_ALREADY_EXISTS: {
+    status: 409,
+    message: () => 'Subscription already exists with different configuration',
+    next: 'Choose another id, or delete the subscription first.',
+  },
+  SUBSCRIPTION_NOT_PULL_WAKE: {
+    ...INVALID,
+    message: () => 'Subscription is not pull-wake',
+    next: 'Use the callback that came with the delivery.',
+  },
+  WEBHOOK_URL_REJECTED: {
+    status: 400,
+    message: (reason: string) => reason,
+    next: 'Use an https URL, or let the operator allow the host (ELECTRIC_AGENTS_OUTBOUND_ALLOWED).',
+  },
+  NO_PENDING_WORK: { status: 409, message: () => 'Subscription has no pending work', next: 'Wait for the next wake.' },
+  TOKEN_MISSING: {
+    code: 'TOKEN_INVALID',
+    status: 401,
+    message: () => 'Missing or malformed Authorization header',
+    next: 'Send the claim token as `authorization: Bearer` or `electric-claim-token`.',
+  },
+  TOKEN_INVALID: { status: 401, message: () => 'Token invalid', next: 'Use the claim token of the current wake.' },
+  FENCED: {
+    status: 409,
+    message: () => 'Wake generation is stale',
+    next: 'Stop working on this wake: it is over, or somebody else has it.',
+  },
+  INVALID_OFFSET: {
+    status: 409,
+    message: (reason: string) => reason,
+    next: 'Acknowledge offsets that were read, of streams that the wake names.',
+  },
+  WAKE_CALLBACK_NOT_FOUND: { status: 404, message: () => 'Unknown wake-callback consumer', next: 'Stop working on this wake.' },
+  WAKE_NOT_DEAD: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'No dead letter has this wake id',
+    next: 'List the dead letters; one that was delivered again is none any more.',
   },
 
   // the engine

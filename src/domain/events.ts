@@ -211,5 +211,35 @@ export function collectionRow(row: {
   }
 }
 
+/** A run whose handler was lost: closed as its handler would have closed it after a failure (spec/01 §7.1). */
+export function lostRun({ key, value }: { readonly key: string; readonly value: JsonObject }, atMs: number): StateEvent {
+  return {
+    type: 'run',
+    key,
+    value: { ...value, status: 'failed', finish_reason: 'error' },
+    headers: { operation: 'update', timestamp: iso(atMs) },
+  }
+}
+
+/** Events that no handler could work on are given up (spec/06 §6.2). */
+export function lostWake(id: string, atMs: number): StateEvent {
+  return {
+    type: 'error',
+    key: `error-server-${id}`,
+    value: {
+      error_code: 'HANDLER_LOST',
+      message: 'Handlers ended again and again without a word; what they were given is not delivered any more.',
+    },
+    headers: { operation: 'insert', timestamp: iso(atMs) },
+  }
+}
+
+/** Whether an event says whose copy its stream is (spec/04 §16): what stands up to it is the copied past. */
+export function isReconciliation(item: unknown): boolean {
+  if (typeof item !== 'object' || item === null || !('headers' in item)) return false
+  const { headers } = item
+  return typeof headers === 'object' && headers !== null && 'forkedFrom' in headers && typeof headers.forkedFrom === 'string'
+}
+
 /** One log entry: the JSON body of one append. */
 export const entryOf = (events: readonly StateEvent[]): Buffer => Buffer.from(JSON.stringify(events))

@@ -7,6 +7,8 @@ export interface LimitDefinition {
   readonly what: string
   /** A bad value counts as unset (spec/13 §3). */
   readonly lenient?: true
+  /** Below it a promise would be broken. */
+  readonly least?: number
 }
 
 export const limitDefinitions = {
@@ -43,7 +45,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_TAG_VALUE_LENGTH',
     what: 'Value of a tag; beyond it 400.',
   },
-  maxReadBatch: { default: 256, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_READ_BATCH', what: 'Entities or types looked up by one query.' },
+  maxReadBatch: {
+    default: 256,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_READ_BATCH',
+    what: 'Entities, types or runners looked up by one query.',
+  },
   maxWaitingReads: {
     default: 16_384,
     unit: 'items',
@@ -51,6 +58,31 @@ export const limitDefinitions = {
     what: 'Look-ups that wait for a query; beyond it 503.',
   },
   maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
+  maxListedRunners: { default: 1_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_RUNNERS', what: 'Rows of one list of runners.' },
+  maxListedClaims: {
+    default: 1_000,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_LISTED_CLAIMS',
+    what: 'Claims that the health of a runner names.',
+  },
+  maxSandboxProfiles: {
+    default: 100,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_SANDBOX_PROFILES',
+    what: 'Sandbox profiles of one runner; beyond it 400.',
+  },
+  maxRunnerTextLength: {
+    default: 4_096,
+    unit: 'characters',
+    env: 'ELECTRIC_AGENTS_MAX_RUNNER_TEXT_LENGTH',
+    what: 'A label, a member of a profile, an offset of a runner; beyond it 400. Texts of its diagnostics are cut.',
+  },
+  maxRunnerLeaseMs: {
+    default: 24 * 60 * 60 * 1_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_MAX_RUNNER_LEASE_MS',
+    what: 'How long a runner may say that it will be there; beyond it 400.',
+  },
   maxOperationBatch: {
     default: 256,
     unit: 'items',
@@ -191,6 +223,91 @@ export const limitDefinitions = {
     unit: 'items',
     env: 'ELECTRIC_AGENTS_MAX_OUTBOUND_CALLS',
     what: 'Calls in flight to URLs that clients gave; beyond it 503.',
+  },
+  wakeOwnedMs: {
+    default: 5_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_WAKE_OWNED_MS',
+    what: 'How long the process that started a wake may take to begin its first delivery; then any process does.',
+  },
+  deadlinesEveryMs: {
+    default: 500,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_DEADLINES_EVERY_MS',
+    what: 'How often a process looks for deliveries that are due and for leases that have ended.',
+  },
+  deliveryLimitMs: {
+    default: 40_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_DELIVERY_LIMIT_MS',
+    what: 'How long a handler may take to answer the delivery of a wake.',
+  },
+  maxDeliveryAnswerBytes: {
+    default: 64 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_DELIVERY_ANSWER_BYTES',
+    what: 'What a handler may answer; beyond it the delivery has failed.',
+  },
+  maxDeliveries: {
+    default: 512,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_DELIVERIES',
+    what: 'Deliveries of wakes in flight at once, in one process.',
+  },
+  maxDeliveriesPerOrigin: {
+    default: 128,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_DELIVERIES_PER_ORIGIN',
+    what: 'Of these, to one origin: a handler that hangs holds up no other.',
+  },
+  maxWaitingDeliveries: {
+    default: 16_384,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_WAITING_DELIVERIES',
+    what: 'Wakes that wait for one of these places; beyond it they wait in their rows.',
+  },
+  maxDeliveryAttempts: {
+    default: 100,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_DELIVERY_ATTEMPTS',
+    what: 'Failed deliveries of one wake, after which it is a dead letter.',
+  },
+  maxDeliveryAgeMs: {
+    default: 86_400_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_MAX_DELIVERY_AGE_MS',
+    what: 'Age of a wake whose deliveries fail, beyond which it is a dead letter.',
+  },
+  maxLostLeases: {
+    default: 5,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_LOST_LEASES',
+    what: 'Wakes in a row that end with their lease and acknowledge nothing; then their events are given up, visibly.',
+  },
+  announceAgainMs: {
+    default: 10_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_ANNOUNCE_AGAIN_MS',
+    what: 'After how long a pull-wake that nobody claims is announced again; doubles up to 64 times.',
+  },
+  stopGraceMs: {
+    default: 120_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_STOP_GRACE_MS',
+    what: 'How long a handler may go on after SIGTERM, before its entity is stopped without it.',
+  },
+  signingKeyOverlapMs: {
+    default: 600_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS',
+    what: 'How long a key that signs webhooks is published before it signs first, and after it signed last. Receivers remember a key set for 300 s: at least 330,000.',
+    least: 330_000,
+  },
+  signingKeyLifeMs: {
+    default: 90 * 24 * 3_600_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SIGNING_KEY_LIFE_MS',
+    what: 'Age at which a key that signs webhooks gets a successor; never where the key is configured.',
   },
   longPollTimeoutMs: {
     default: 30_000,

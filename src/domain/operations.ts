@@ -138,3 +138,15 @@ export type Verdict = SpawnVerdict | SignalVerdict | ForkVerdict
 
 /** What the first step of a workflow reports: finished, or with work left to do on a foreign stream server. */
 export type Begun<Answer> = { readonly state: 'done'; readonly verdicts: readonly Answer[] } | { readonly state: 'elsewhere' }
+
+/** Input of `deliverWake`. */
+export interface DeliverWake {
+  readonly wakeId: string
+  readonly retryInMs: number
+}
+
+/** Input of `stopEntity`. */
+export interface StopEntity {
+  readonly url: EntityUrl
+  readonly graceMs: number
+}

@@ -1,7 +1,11 @@
 /** Which rows an append leaves in the projection of a main stream: pure, idempotent by (stream, entry) (design §4). */
 import type { Offset } from './ids.js'
 
-export const projectedTypes = ['manifest', 'child_status', 'replay_watermark'] as const
+export const projectedTypes = ['manifest', 'child_status', 'replay_watermark', 'run'] as const
+/** Of these a fork copies the rows: runs belong to the past that it inherits (spec/04 §9). */
+export const snapshotTypes = ['manifest', 'child_status', 'replay_watermark'] as const satisfies readonly (typeof projectedTypes)[number][]
+export type SnapshotType = (typeof snapshotTypes)[number]
+
 export type ProjectedType = (typeof projectedTypes)[number]
 
 export interface ProjectionChange {
@@ -24,6 +28,10 @@ const isEvent = (item: unknown): item is EventLike => typeof item === 'object' &
 /** Postgres text holds neither U+0000 nor lone surrogates; such a key is kept as JSON text. */
 export const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
 
+/** Of runs only those that are under way are kept. */
+const isOver = (type: ProjectedType, value: unknown): boolean =>
+  type === 'run' && !(typeof value === 'object' && value !== null && 'status' in value && value.status === 'started')
+
 /** The last change of each row. The server's own reductions replace whole values, `delete` removes (spec/01 §6.2). */
 export function projectionChanges(events: readonly { readonly entry: Offset; readonly item: unknown }[]): ProjectionChange[] {
   const last = new Map<string, ProjectionChange>()
@@ -31,7 +39,7 @@ export function projectionChanges(events: readonly { readonly entry: Offset; rea
     if (!isEvent(item) || typeof item.key !== 'string') continue
     const type = projectedTypes.find((known) => known === item.type)
     if (type === undefined) continue
-    const removes = item.headers?.operation === 'delete'
+    const removes = item.headers?.operation === 'delete' || isOver(type, item.value)
     if (!removes && !isEvent(item.value)) continue // no row: readers and forks pass over it (spec/04 §9)
     const key = storableKey(item.key)
     last.set(`${type} ${key}`, { type, key, value: removes ? null : JSON.stringify(item.value), entry })

@@ -44,10 +44,14 @@ export const transitions: { readonly [status in LiveStatus]: Transitions } = {
   stopping: { SIGKILL: ends('killed'), others: leavesToRuntime },
 }
 
-/** The answer to `signal` in `status`; null where the entity has ended (409). */
-export function receive(status: EntityStatus, signal: Signal): SignalEffect | null {
+/** What a paused run still hears of: the UI stops one at once by SIGSTOP and SIGINT (spec/05 §6.1). */
+const heardWhilePaused: ReadonlySet<Signal> = new Set(['SIGINT', 'SIGHUP', 'SIGUSR'])
+
+/** The answer to `signal` in `status`; null where the entity has ended (409). `isWorkedOn`: a handler has a wake of the entity. */
+export function receive(status: EntityStatus, signal: Signal, isWorkedOn = false): SignalEffect | null {
   if (isTerminal(status)) return null
   const live = status as LiveStatus
+  if (live === 'paused' && isWorkedOn && heardWhilePaused.has(signal)) return leavesToRuntime(live)
   return (transitions[live][signal] ?? transitions[live].others)(live)
 }
 

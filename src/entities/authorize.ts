@@ -5,7 +5,7 @@
  * An embedding program may have the last word: its judge travels with the principal of the request (`JudgedPrincipal`).
  */
 
-import { errors } from '../domain/errors.js'
+import { type AgentsError, errors } from '../domain/errors.js'
 import type { PrincipalUrl } from '../domain/ids.js'
 import { isBypass, type Principal } from '../domain/principals.js'
 
@@ -81,6 +81,18 @@ export async function isAllowed<Asked extends Resource>(
   return principal.judge === undefined
     ? allowedByRules
     : await principal.judge({ principal, permission, resource, allowedByRules, inListing })
+}
+
+/**
+ * Passes, or refuses with 403. A runner is its owner's alone: no bypass helps (spec/07 §2, spec/12 §1.5), and no embedding program is asked, whose
+ * verbs have no word for it.
+ */
+export function authorizeRunner(
+  principal: Pick<Principal, 'url'>,
+  runner: { readonly owner_principal: PrincipalUrl },
+  refusal: () => AgentsError = errors.RUNNER_ACCESS_REFUSED,
+): void {
+  if (runner.owner_principal !== principal.url) throw refusal()
 }
 
 /** Ownership of an entity, and management of a type, imply every permission on it. */

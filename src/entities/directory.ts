@@ -1,5 +1,5 @@
 /**
- * Looking up entities and types: concurrent look-ups become one query.
+ * Looking up entities, types and runners: concurrent look-ups become one query.
  *
  * Every look-up reads the registry: nothing is remembered, so an answer is never older than the question.
  */
@@ -8,9 +8,11 @@ import type { EffectiveSchemas } from '../domain/entity-types.js'
 import { errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
 import type { Limits } from '../domain/limits.js'
+import type { Runner } from '../domain/runners.js'
 import type { Queryable } from '../registry/database.js'
 import { type FoundEntity, findEffectiveSchemas, findEntityHeads } from '../registry/entities.js'
 import { findEntityTypes, type RegisteredType } from '../registry/entity-types.js'
+import { findRunners, findRunnersByWakeStream } from '../registry/runners.js'
 
 /** Queries in flight at once, of each kind: more would be smaller ones (16 callers: 10,800 reads/s with one, 8,100 with four). */
 const lanes = 1
@@ -39,10 +41,15 @@ export class Directory {
   readonly type: LookUp<RegisteredType>
   /** The effective schemas of the entity at a URL (spec/01 §5.3); null where there is none. */
   readonly schemas: LookUp<EffectiveSchemas>
+  readonly runner: LookUp<Runner>
+  /** The runner whose wakes are announced at a path. */
+  readonly wakeStream: LookUp<Runner>
 
   constructor(database: Queryable, limits: Limits) {
     this.entity = batched(database, limits, findEntityHeads)
     this.type = batched(database, limits, findEntityTypes)
     this.schemas = batched(database, limits, findEffectiveSchemas)
+    this.runner = batched(database, limits, findRunners)
+    this.wakeStream = batched(database, limits, findRunnersByWakeStream)
   }
 }

@@ -28,7 +28,7 @@ export async function checkFork(
   await authorizing(item, caller)('fork', source)
   if (source.type === 'principal') throw errors.PRINCIPAL_REFUSES('forked')
   if (item.pointer !== undefined && item.anchor !== undefined) throw errors.FORK_CUT_TWICE()
-  rules.checkDispatch(source.dispatch_policy)
+  await rules.checkDispatch(source.dispatch_policy, caller)
   const parent = item.parent === undefined ? null : await rules.checkParent(item.parent, item, caller)
   refuseWake(item)
   refuseSource(item, source)

@@ -5,7 +5,7 @@
 
 import type { Rules } from '../activities/parts.js'
 import { carriedTrace } from '../activities/tracing.js'
-import { chooseDispatchPolicy, isWebhookUrl } from '../domain/dispatch-policy.js'
+import { chooseDispatchPolicy, isClaimable, isWebhookUrl } from '../domain/dispatch-policy.js'
 import { type DispatchPolicy, type EntityType, isTerminal, type SandboxSelection } from '../domain/entity.js'
 import { effectiveSchemas } from '../domain/entity-types.js'
 import { AgentsError, errors } from '../domain/errors.js'
@@ -21,7 +21,7 @@ import { spawnAddressRefusal } from '../domain/spawn-address.js'
 import { planPrincipal, planSpawn, type SpawnPlan } from '../domain/spawn-plan.js'
 import { refuseTags } from '../domain/tags.js'
 import type { EntityHead, FoundEntity } from '../registry/entities.js'
-import { authorize, type JudgedPrincipal, type PermissionOn, type Resource } from './authorize.js'
+import { authorize, authorizeRunner, type JudgedPrincipal, type PermissionOn, type Resource } from './authorize.js'
 import type { Directory } from './directory.js'
 import { signalFormRefusal, spawnFormRefusal } from './item-forms.js'
 
@@ -64,15 +64,24 @@ export class EntityRules implements Rules {
       parent: parent?.dispatch_policy ?? null,
       typeDefault: type.default_dispatch_policy,
     })
-    this.checkDispatch(policy)
-    const [target] = policy?.targets ?? []
-    if (target?.type === 'webhook' && !isWebhookUrl(target.url))
-      throw errors.INVALID_REQUEST('dispatch_policy target url must be an absolute http(s) URL')
+    await this.checkDispatch(policy, caller)
     if (item.args !== undefined && type.creation_schema !== null) refuseViolations(validate(type.creation_schema, item.args))
     const sandbox = await this.#sandbox(item, parent, policy)
     const late = (sandbox instanceof AgentsError ? sandbox : null) ?? this.#formRefusal(item) ?? firstMessageRefusal(item, type)
     if (late !== null) throw (await this.isTaken(item.url)) ? errors.DUPLICATE_URL(item.url) : late // row 13 before rows 14 and 15
     return { principal: caller, type, parent, sandbox: sandbox as Exclude<typeof sandbox, AgentsError> } // refused above
+  }
+
+  /** Rows 9 and 10, of spawn and fork: spec/06 §9. Throws the first refusal of the policy that an entity is about to get. */
+  async checkDispatch(policy: DispatchPolicy | null, caller: Principal): Promise<void> {
+    const [target] = policy?.targets ?? []
+    if (target?.type === 'webhook' && !isWebhookUrl(target.url))
+      throw errors.INVALID_REQUEST('dispatch_policy target url must be an absolute http(s) URL')
+    if (target?.type !== 'runner') return
+    const runner = await this.#directory.runner(target.runnerId)
+    if (runner === null) throw errors.RUNNER_NOT_FOUND(target.runnerId)
+    authorizeRunner(caller, runner, errors.RUNNER_NOT_OWNED)
+    if (!isClaimable(target)) throw errors.FOREIGN_RUNNER_SUBSCRIPTION(target.subscription_id ?? '', target.runnerId)
   }
 
   /** Row 14: spec/02 §8. */
@@ -130,12 +139,6 @@ export class EntityRules implements Rules {
     if (entity !== null) return entity
     const type = await this.#directory.type(typeOf(parsed))
     throw type === null ? errors.UNKNOWN_ENTITY_TYPE(typeOf(parsed)) : errors.ENTITY_NOT_FOUND(url)
-  }
-
-  /** Row 6 of spec/04 §3: who may dispatch to the target of a policy. */
-  checkDispatch(policy: DispatchPolicy | null): void {
-    const [target] = policy?.targets ?? []
-    if (target?.type === 'runner') throw errors.RUNNER_NOT_FOUND(target.runnerId) // runners come with their feature: none exists
   }
 
   /** The parent that a spawn or fork names. */

@@ -1,12 +1,16 @@
 /** Sending a message into an entity's inbox (spec/03 §2). */
 import { randomUUID } from 'node:crypto'
 import type { Pipeline, PipelineVerdict } from '../dispatch/pipeline.js'
+import { hashOfToken, isSame } from '../dispatch/wake-tokens.js'
 import { acceptsWrites, type Entity, type Json } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
 import { entryOf, type InboxMode, identityUpdate, inbox, type StateEvent } from '../domain/events.js'
-import { mainStream } from '../domain/ids.js'
+import { mainStream, parseEntityUrl } from '../domain/ids.js'
 import { refuseMessage } from '../domain/messages.js'
 import { isBypass, type Principal } from '../domain/principals.js'
+import type { Database } from '../registry/database.js'
+import { type FoundEntity, setDispatchPolicy } from '../registry/entities.js'
+import { writeTokenHashes } from '../registry/wakes.js'
 import type { Directory } from './directory.js'
 
 /** spec/03 §2.1. */
@@ -25,37 +29,70 @@ export interface SendRequest {
 export class Sending {
   readonly #directory: Directory
   readonly #pipeline: Pipeline
+  readonly #database: Database
   readonly #ensurePrincipal: (principal: Principal) => Promise<unknown>
 
-  constructor(directory: Directory, pipeline: Pipeline, ensurePrincipal: (principal: Principal) => Promise<unknown>) {
-    this.#directory = directory
-    this.#pipeline = pipeline
-    this.#ensurePrincipal = ensurePrincipal
+  constructor(parts: {
+    readonly directory: Directory
+    readonly pipeline: Pipeline
+    readonly database: Database
+    readonly ensurePrincipal: (principal: Principal) => Promise<unknown>
+  }) {
+    this.#directory = parts.directory
+    this.#pipeline = parts.pipeline
+    this.#database = parts.database
+    this.#ensurePrincipal = parts.ensurePrincipal
   }
 
   /** Appends the message; throws the first refusal of spec/03 §2.2 from row 2 on. The id to wait for on the stream. */
   async send(
-    entity: Pick<Entity, 'url' | 'type' | 'status'>,
+    entity: Pick<FoundEntity, 'url' | 'type' | 'status' | 'dispatch_policy' | 'default_dispatch_policy'>,
     request: SendRequest,
     principal: Principal,
+    token: string | null,
   ): Promise<{ readonly txid: string }> {
-    refuseForeignSender(request, principal)
+    await this.#refuseForeignSender(request, principal, token)
     await this.#ensurePrincipal(principal)
     if (request.afterMs !== undefined && request.afterMs > 0) throw errors.NOT_IMPLEMENTED('delayed sends')
     if (!acceptsWrites(entity.status)) throw errors.NOT_RUNNING()
     await this.#refuseMessage(entity, request)
     refuseIdentityUpdate(entity, request, principal)
     if (request.payload === undefined) throw errors.MISSING_PAYLOAD()
+    const policy = entity.dispatch_policy ?? (await this.#backfilled(entity))
     const { events, txid } = eventsOf(entity, request, request.payload, principal)
     const verdict = await this.#pipeline.append({
       path: mainStream(entity.url),
       contentType: 'application/json',
       body: entryOf(events),
       events,
-      message: { to: entity.url, resumes: request.mode !== 'paused' },
+      message: { to: entity.url, resumes: request.mode !== 'paused', policy },
     })
     refuseUnlessAppended(verdict)
     return { txid }
+  }
+
+  /** spec/06 §9 "Backfill": an entity without a policy takes over that of its type. */
+  async #backfilled({ url, default_dispatch_policy: policy }: Pick<FoundEntity, 'url' | 'default_dispatch_policy'>) {
+    if (policy !== null) await setDispatchPolicy(this.#database, url, policy)
+    return policy
+  }
+
+  /** Rows 2–4: exact strings are compared. A handler speaks for its agent with the write token of its claim (spec/06 §8). */
+  async #refuseForeignSender(request: SendRequest, principal: Principal, token: string | null): Promise<void> {
+    if (request.from !== undefined && request.from !== principal.url) throw errors.FROM_MISMATCH('from')
+    if (request.from_principal !== undefined && request.from_principal !== principal.url) throw errors.FROM_MISMATCH('from_principal')
+    if (request.from_agent === undefined) return
+    const agent = pathOf(request.from_agent)
+    if (principal.kind === 'agent' && agent === `/${principal.id}`) return
+    if (token === null || !(await this.#mayWrite(agent, token))) throw errors.FROM_AGENT_MISMATCH()
+  }
+
+  async #mayWrite(agent: string, token: string): Promise<boolean> {
+    const url = parseEntityUrl(agent)
+    if (url === null) return false
+    const main = mainStream(url)
+    const current = (await writeTokenHashes(this.#database, [main])).get(main)
+    return current !== undefined && isSame(hashOfToken(token), current)
   }
 
   async #refuseMessage(entity: Pick<Entity, 'url'>, request: SendRequest): Promise<void> {
@@ -64,14 +101,6 @@ export class Sending {
     const refusal = refuseMessage(schemas?.inbox ?? null, request.type, request.payload)
     if (refusal !== null) throw refusal
   }
-}
-
-/** Rows 2–4: exact strings are compared. No write token exists yet that could vouch for `from_agent`. */
-function refuseForeignSender(request: SendRequest, principal: Principal): void {
-  if (request.from !== undefined && request.from !== principal.url) throw errors.FROM_MISMATCH('from')
-  if (request.from_principal !== undefined && request.from_principal !== principal.url) throw errors.FROM_MISMATCH('from_principal')
-  if (request.from_agent === undefined) return
-  if (principal.kind !== 'agent' || pathOf(request.from_agent) !== `/${principal.id}`) throw errors.FROM_AGENT_MISMATCH()
 }
 
 const pathOf = (urlOrPath: string): string => (URL.canParse(urlOrPath) ? new URL(urlOrPath).pathname : urlOrPath)

@@ -6,8 +6,10 @@ export type PathCategory =
   /** The main stream of the entity at `url`, whether or not it exists. */
   | { readonly is: 'main'; readonly url: EntityUrl }
   | { readonly is: 'attachment'; readonly url: EntityUrl }
-  /** Written by the server alone: ticks, memberships, incoming webhooks, wakes of runners. */
+  /** Written by the server alone: ticks, memberships, incoming webhooks. */
   | { readonly is: 'server-owned' }
+  /** Where the wakes of the runner `id` are announced, unless it has another path. */
+  | { readonly is: 'wakes'; readonly runnerId: string }
   | { readonly is: 'shared-state'; readonly id: string }
   /** Names nothing that could be stored. */
   | { readonly is: 'malformed'; readonly reason: string }
@@ -17,7 +19,8 @@ export type PathCategory =
   | { readonly is: 'plain' }
 
 const attachmentOf = /^(\/[^/]+\/[^/]+)\/attachments\/./
-const serverOwned = /^\/(_cron|_entities|_webhooks)(\/|$)|^\/runners\/[^/]+\/wake$/
+const serverOwned = /^\/(_cron|_entities|_webhooks)(\/|$)/
+const wakesOf = /^\/runners\/([^/]+)\/wake$/
 const later: readonly (readonly [RegExp, string])[] = [
   [/^\/_electric\/pg-sync(\/|$)/, 'Postgres observation'],
   [/^\/__ds(\/|$)/, 'subscriptions'],
@@ -31,6 +34,8 @@ export function categoryOf(path: string): PathCategory {
   if (shared !== null) return 'id' in shared ? { is: 'shared-state', id: shared.id } : { is: 'malformed', reason: shared.refused }
   if (reserved.test(path)) return { is: 'reserved' }
   if (serverOwned.test(path)) return { is: 'server-owned' }
+  const runner = wakesOf.exec(path)?.[1]
+  if (runner !== undefined) return { is: 'wakes', runnerId: decodedOrKept(runner) }
   const main = entityOfMainStream(path)
   if (main !== null) return { is: 'main', url: main }
   const owner = parseEntityUrl(attachmentOf.exec(path)?.[1] ?? '')

@@ -2,8 +2,8 @@
  * The HTTP server: what holds for every request, in this order (spec/02 §1, spec/12 §1.3, spec/13 §6).
  *
  * H1  Every response carries the CORS headers, also those of requests that never reach a route.
- * H2  `OPTIONS` is answered before anything is asked of the caller; health and the UI need no principal either.
- * H3  Everything else has a principal before it is routed, so no route sees a request without one.
+ * H2  `OPTIONS` is answered before anything is asked of the caller; health, the key set and the UI need no principal either.
+ * H3  Everything else has a principal before it is routed, but for what a token alone authorises: callbacks of wakes, appends of handlers.
  * H4  Unknown paths below `/_electric/` are 404 with an empty body; all other paths are Durable Streams traffic.
  * H5  A stopping server begins no mutation; those it began are answered.
  */
@@ -11,21 +11,25 @@ import type { Socket } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { z } from 'zod'
 import { errors } from '../domain/errors.js'
+import { entityOfMainStream } from '../domain/ids.js'
 import { SharedStateAccess } from '../entities/shared-state-access.js'
-import { createThroughProtocol, StreamAccess } from '../entities/stream-access.js'
+import { StreamAccess } from '../entities/stream-access.js'
 import { agentUiRoutes, isAgentUi } from './agent-ui.js'
 import { attachmentRoutes } from './attachments/routes.js'
 import { acceptAnyContentType } from './body.js'
 import { corsHeaders } from './cors.js'
 import type { RouteDocumentation } from './documentation.js'
 import { renderError } from './errors.js'
+import { isJwks } from './jwks.js'
 import { openApi, openApiPath } from './openapi.js'
 import type { Parts } from './parts.js'
 import { resolvePrincipal } from './principals.js'
 import { jsonRoutes } from './routes.js'
 import { type StreamRouteParts, streamRoutes } from './streams/routes.js'
+import { presentedToken } from './tokens.js'
 import { tracedRequests } from './tracing.js'
 import { routedUrl } from './urls.js'
+import { wakeCallbacks } from './wake-callbacks.js'
 
 const healthPath = '/_electric/health'
 const healthDocumentation: RouteDocumentation = {
@@ -75,7 +79,14 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
     done()
   })
   app.register((scope, _options, done) => {
-    streamRoutes(scope, { ...parts, access: streamAccess(parts), create: createThroughProtocol(parts.streams) })
+    const { streamWriting } = parts
+    streamRoutes(scope, {
+      ...parts,
+      access: streamAccess(parts),
+      append: (path, append, request) => streamWriting.append(path, append, presentedToken(request)),
+      create: (path, create) => streamWriting.create(path, create),
+      remove: (path) => streamWriting.delete(path),
+    })
     done()
   })
   return app
@@ -88,6 +99,7 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
     if (request.method === 'OPTIONS') return await reply.code(204).send() // H2
     if (needsNoPrincipal(request.originalUrl)) return
     if (parts.isStopping() && !isRead(request.method)) throw errors.SERVER_STOPPING() // H5
+    if (speaksByToken(request.method, request.originalUrl)) return // H3
     request.principal = await resolvePrincipal(request, parts.authentication) // H3
   })
 }
@@ -120,7 +132,14 @@ function streamAccess({ database, directory, attachments }: Parts): StreamRouteP
 
 function needsNoPrincipal(url: string): boolean {
   const path = url.split('?', 1)[0] ?? url
-  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isAgentUi(path)
+  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isJwks(path) || isAgentUi(path)
+}
+
+/** A webhook runtime sends no principal on these (spec/06 §2). */
+function speaksByToken(method: string, url: string): boolean {
+  if (method !== 'POST') return false
+  const path = url.split('?', 1)[0] ?? url
+  return path.startsWith(wakeCallbacks) || entityOfMainStream(path) !== null
 }
 
 function health(app: FastifyInstance, parts: Parts): void {

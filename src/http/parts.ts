@@ -1,5 +1,8 @@
 /** What the routes need, and nothing else: `server.ts` builds it once, every route takes from it what it uses. */
 import type { FastifyBaseLogger } from 'fastify'
+import type { Claims } from '../dispatch/claims.js'
+import type { Signing } from '../dispatch/signing.js'
+import type { WakeTokens } from '../dispatch/wake-tokens.js'
 import type { Limits } from '../domain/limits.js'
 import type { Principal } from '../domain/principals.js'
 import type { Attachments } from '../entities/attachments.js'
@@ -8,15 +11,16 @@ import type { Directory } from '../entities/directory.js'
 import type { Forking } from '../entities/forking.js'
 import type { InboxEditing } from '../entities/inbox-editing.js'
 import type { EntityRules } from '../entities/rules.js'
+import type { Runners } from '../entities/runners.js'
 import type { Sending } from '../entities/sending.js'
 import type { Signalling } from '../entities/signalling.js'
 import type { Spawning } from '../entities/spawning.js'
+import type { StreamWriting } from '../entities/stream-writing.js'
 import type { Tagging } from '../entities/tagging.js'
 import type { EntityTypes } from '../entities/types.js'
 import type { Database } from '../registry/database.js'
 import type { StreamStore } from '../streams/store.js'
 import type { Authentication } from './principals.js'
-import type { StreamRouteParts } from './streams/routes.js'
 
 /** Entities of principals, made on demand (spec/12 §1.4). */
 export interface PrincipalEntities {
@@ -31,6 +35,14 @@ export type ObserveRequest = (request: {
   readonly status: number
   readonly seconds: number
 }) => void
+
+/** Claims and what is behind them. */
+export interface DispatchParts {
+  readonly claims: Claims
+  readonly tokens: WakeTokens
+  /** What a wake id names, in flight or past; null: nothing of ours. */
+  wake(wakeId: string): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null>
+}
 
 export interface Parts {
   readonly limits: Limits
@@ -48,9 +60,11 @@ export interface Parts {
   readonly attachments: Attachments
   readonly signalling: Signalling
   readonly forking: Forking
+  readonly runners: Runners
+  readonly dispatch: DispatchParts
   readonly streams: StreamStore
-  /** The pipeline: an append through the stream protocol, with its consequences. */
-  readonly append: StreamRouteParts['append']
+  readonly signing: Pick<Signing, 'jwks'>
+  readonly streamWriting: StreamWriting
   /** Public base URL without trailing slash; known once the server listens. */
   readonly publicUrl: () => string
   readonly authentication: Authentication

@@ -2,11 +2,17 @@
 import type { FastifyInstance } from 'fastify'
 import { entityRoutes } from './entities/routes.js'
 import { entityTypeRoutes } from './entity-types/routes.js'
+import { jwksRoutes } from './jwks.js'
 import { laterFeatures } from './later.js'
 import type { Parts } from './parts.js'
+import { runnerRoutes } from './runners/routes.js'
+import { wakeCallbackRoute } from './wake-callbacks.js'
 
 export function jsonRoutes(app: FastifyInstance, parts: Parts): void {
   entityTypeRoutes(app, parts)
   entityRoutes(app, parts)
+  runnerRoutes(app, parts)
+  jwksRoutes(app, parts)
+  wakeCallbackRoute(app, parts)
   laterFeatures(app)
 }

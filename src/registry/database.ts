@@ -9,6 +9,7 @@
  *     After a crash of Postgres an id that never became durable is given out again: there "committed" may be somebody else's, and the outcome is unknown.
  * D6  A plan never outlives what it was made for: each execution is planned for the sizes and parameters of that moment, and finds rows by key.
  * D7  Statements that do not need each other's answers travel together; Postgres carries them out in the order in which they were asked.
+ * D8  What a body asks for with `afterCommit` happens once, when its transaction is known to be committed; what was rolled back asks for nothing.
  */
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -33,6 +34,8 @@ export interface Queryable {
 export interface Transaction extends Queryable {
   /** Id of this transaction as shapes report it: 32 bits (spec/13 §2). Known once a statement of it was answered (D7). */
   readonly txid: number
+  /** D8. A crash between the commit and this loses it: what must happen is written down in the transaction. */
+  afterCommit(work: () => void): void
 }
 
 interface StatementText {
@@ -198,9 +201,13 @@ export class Database implements Queryable {
     known.catch(() => undefined) // awaited below; what follows a failed BEGIN fails too
     let xid: string
     let result: Result
+    const afterwards: (() => void)[] = []
     try {
       result = await body({
         ...this.#queryableOn(client),
+        afterCommit: (work) => {
+          afterwards.push(work)
+        },
         get txid() {
           if (begun === undefined) throw new Error('the id of a transaction is known after its first statement') // D7
           return Number(BigInt(begun) & 0xffff_ffffn)
@@ -221,6 +228,7 @@ export class Database implements Queryable {
       const incarnation = this.#incarnations.get(client)
       if (!isConnectionFailure(failure) || !(await this.#hasCommitted(xid, incarnation, failure))) throw failure
     }
+    for (const work of afterwards) work()
     return result
   }
 

@@ -22,6 +22,7 @@ export type EntityHead = Omit<Entity, 'inbox_schemas' | 'state_schemas'>
 /** What the type of the entity has now, beside it: one look-up answers a `GET`. */
 export interface FoundEntity extends EntityHead {
   readonly writable_collections: WritableCollections | null
+  readonly default_dispatch_policy: DispatchPolicy | null
 }
 
 /** JSON trees are what the house itself has stored: their shape was checked then, and is not walked again on each read. */
@@ -41,7 +42,11 @@ const head = {
   updated_at: z.number(),
 }
 const headRow: z.ZodType<EntityHead> = z.object(head)
-const foundRow: z.ZodType<FoundEntity> = z.object({ ...head, writable_collections: tree<WritableCollections | null>() })
+const foundRow: z.ZodType<FoundEntity> = z.object({
+  ...head,
+  writable_collections: tree<WritableCollections | null>(),
+  default_dispatch_policy: tree<DispatchPolicy | null>(),
+})
 const entityRow: z.ZodType<Entity> = z.object({ ...head, inbox_schemas: tree<SchemaMap | null>(), state_schemas: tree<SchemaMap | null>() })
 
 const byUrl = <Found extends { readonly url: EntityUrl }>(rows: readonly Row[], row: z.ZodType<Found>): ReadonlyMap<string, Found> =>
@@ -61,11 +66,25 @@ export async function findEntities(queryable: Queryable, urls: readonly string[]
 export async function findEntityHeads(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, FoundEntity>> {
   const { rows } = await queryable.query(sql`
     SELECT e.url, e.type, e.status, e.dispatch_policy, e.tags, e.spawn_args, e.sandbox, e.parent, e.created_by, e.type_revision,
-           e.created_at, e.updated_at, t.externally_writable_collections AS writable_collections
+           e.created_at, e.updated_at, t.externally_writable_collections AS writable_collections, t.default_dispatch_policy
       FROM entities e
       LEFT JOIN entity_types t ON t.tenant_id = e.tenant_id AND t.name = e.type
      WHERE e.tenant_id = ${queryable.tenant} AND e.url = ANY (${urls}) AND e.reserved_by IS NULL`)
   return byUrl(rows, foundRow)
+}
+
+/** Where the wakes of the entity at `url` go; null where it has no policy. */
+export async function dispatchPolicyOf(queryable: Queryable, url: EntityUrl): Promise<DispatchPolicy | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT dispatch_policy FROM entities WHERE tenant_id = ${queryable.tenant} AND url = ${url} AND reserved_by IS NULL`)
+  return (rows[0]?.dispatch_policy as DispatchPolicy | null | undefined) ?? null // stored as it was checked
+}
+
+/** Gives an entity without a policy one; whoever has one keeps it. */
+export async function setDispatchPolicy(queryable: Queryable, url: EntityUrl, policy: DispatchPolicy): Promise<void> {
+  await queryable.query(sql`
+    UPDATE entities SET dispatch_policy = ${JSON.stringify(policy)}::jsonb
+     WHERE tenant_id = ${queryable.tenant} AND url = ${url} AND dispatch_policy IS NULL`)
 }
 
 const schemasRow = z.object({

@@ -1,11 +1,11 @@
 /** What a fork finds and makes in the registry: one statement per table for a whole batch. */
 import { z } from 'zod'
-import type { EntityStatus, JsonObject, Tags } from '../domain/entity.js'
+import type { DispatchPolicy, EntityStatus, JsonObject, Tags } from '../domain/entity.js'
 import { entityStatuses } from '../domain/entity.js'
 import type { SnapshotRow } from '../domain/fork/remapping.js'
 import { snapshotRow } from '../domain/fork/snapshot.js'
 import type { EntityUrl, OperationId, PrincipalUrl } from '../domain/ids.js'
-import type { ProjectedType } from '../domain/projection.js'
+import type { SnapshotType } from '../domain/projection.js'
 import { tagsIndex } from '../domain/tags.js'
 import { type Queryable, sql, type Transaction } from './database.js'
 
@@ -41,6 +41,7 @@ export interface MemberRow {
   readonly parent: EntityUrl | null
   readonly tags: Tags
   readonly spawn_args: JsonObject
+  readonly dispatch_policy: DispatchPolicy | null
   readonly created_at: number
 }
 
@@ -53,6 +54,7 @@ const memberRow: z.ZodType<MemberRow> = z.object({
   parent: tree<EntityUrl | null>(),
   tags: tree<Tags>(),
   spawn_args: tree<JsonObject>(),
+  dispatch_policy: tree<DispatchPolicy | null>(),
   created_at: z.number(),
 })
 
@@ -62,7 +64,7 @@ const memberRow: z.ZodType<MemberRow> = z.object({
  */
 export async function shareSubtrees(tx: Transaction, roots: readonly EntityUrl[], single: readonly EntityUrl[]): Promise<MemberRow[]> {
   const { rows } = await tx.query(sql`
-    SELECT e.url, e.type, e.status, e.parent, e.tags, e.spawn_args, e.created_at
+    SELECT e.url, e.type, e.status, e.parent, e.tags, e.spawn_args, e.dispatch_policy, e.created_at
       FROM entities e
       JOIN (SELECT descendant_url AS url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots})
              UNION
@@ -88,13 +90,13 @@ export async function snapshotsBelow(tx: Transaction, roots: readonly EntityUrl[
   const { rows } = await tx.query(sql`
     SELECT p.entity_url, p.type, p.key, p.value
       FROM (SELECT DISTINCT descendant_url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots})) l
-      JOIN projections p ON p.tenant_id = ${tx.tenant} AND p.entity_url = l.descendant_url
+      JOIN projections p ON p.tenant_id = ${tx.tenant} AND p.entity_url = l.descendant_url AND p.type IN ('manifest', 'child_status', 'replay_watermark')
      ORDER BY p.entity_url, p.type, p.key`)
   const snapshots = new Map<string, SnapshotRow[]>()
   for (const row of rows) {
     const url = String(row.entity_url)
     const known = snapshots.get(url) ?? []
-    known.push(snapshotRow(row.type as ProjectedType, String(row.key), String(row.value))) // columns as declared in 0001-registry.sql
+    known.push(snapshotRow(row.type as SnapshotType, String(row.key), String(row.value))) // columns as declared in 0001-registry.sql
     snapshots.set(url, known)
   }
   return snapshots

@@ -1,4 +1,5 @@
 /** The last value of every manifest, child-status and watermark row: what a fork needs without reading a history (design §4). */
+import type { JsonObject } from '../domain/entity.js'
 import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import type { ProjectionChange } from '../domain/projection.js'
 import { type Queryable, sql, type Transaction } from './database.js'
@@ -39,6 +40,18 @@ export async function manifestRow(queryable: Queryable, url: EntityUrl, key: str
   return (rows[0]?.value as string | undefined) ?? null
 }
 
+/** Runs of an entity that have begun and not ended. */
+export async function openRuns(queryable: Queryable, url: EntityUrl): Promise<{ readonly key: string; readonly value: JsonObject }[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT key, value FROM projections WHERE tenant_id = ${queryable.tenant} AND entity_url = ${url} AND type = 'run' ORDER BY key`)
+  return rows.flatMap((row) => {
+    const value: unknown = JSON.parse(String(row.value))
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? [{ key: String(row.key), value: value as JsonObject }]
+      : []
+  })
+}
+
 /** How far the consequences of these foreign streams have been drawn; absent means not at all. */
 export async function progressOf(queryable: Queryable, paths: readonly StreamPath[]): Promise<ReadonlyMap<string, Offset>> {
   const { rows } = await queryable.query(sql`
@@ -51,17 +64,6 @@ export async function shareProgress(tx: Transaction, paths: readonly StreamPath[
   const { rows } = await tx.query(sql`
     SELECT path, processed FROM stream_progress WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths}) ORDER BY path FOR SHARE`)
   return new Map(rows.map((row) => [row.path as StreamPath, row.processed as Offset]))
-}
-
-/** Streams that were made with their consequences drawn. */
-export async function insertProgress(
-  tx: Transaction,
-  drawn: readonly { readonly path: StreamPath; readonly processed: Offset }[],
-): Promise<void> {
-  await tx.query(sql`
-    INSERT INTO stream_progress (tenant_id, path, processed)
-    SELECT ${tx.tenant}, i.* FROM unnest(${drawn.map(({ path }) => path)}::text[], ${drawn.map(({ processed }) => processed)}::text[]) AS i
-        ON CONFLICT DO NOTHING`)
 }
 
 /** Moves a stream's progress from `from` to `to`; false when somebody else moved it meanwhile: then nothing was changed. */

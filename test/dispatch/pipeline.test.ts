@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { ForeignPipeline } from '../../src/dispatch/foreign-pipeline.js'
 import type { Pipeline } from '../../src/dispatch/pipeline.js'
 import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
+import { Waking } from '../../src/dispatch/waking.js'
 import { type EntityUrl, mainStream, type OperationId, type StreamPath, zeroOffset } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
 import { sql } from '../../src/registry/database.js'
@@ -20,10 +21,19 @@ interface Parts {
   stop(): Promise<void>
 }
 
+/** Wakes are rows; nobody delivers them here. */
+const unheard = new Waking(defaultLimits, () => undefined)
+
 async function inPostgres(): Promise<Parts> {
   const fresh = await freshDatabase()
   const streams = new PostgresStreams({ database: fresh.database })
-  const pipeline = new PostgresPipeline(fresh.database, streams.transactional, defaultLimits)
+  const pipeline = new PostgresPipeline({
+    database: fresh.database,
+    store: streams,
+    streams: streams.transactional,
+    waking: unheard,
+    limits: defaultLimits,
+  })
   const stop = async () => {
     await streams.close()
     await fresh.drop()
@@ -35,7 +45,7 @@ async function elsewhere(): Promise<Parts & { readonly pipeline: ForeignPipeline
   const fresh = await freshDatabase()
   const foreign = await startForeignStreams()
   const streams = httpStreamStore({ url: foreign.url })
-  const pipeline = new ForeignPipeline(fresh.database, streams, defaultLimits)
+  const pipeline = new ForeignPipeline(fresh.database, streams, unheard, defaultLimits)
   const stop = async () => {
     await streams.close()
     await foreign.stop()

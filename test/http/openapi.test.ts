@@ -79,6 +79,8 @@ describe('what the server answers', () => {
 
   it('is what the document says', async () => {
     const entity = '/_electric/entities/{type}/{instanceId}'
+    const runners = '/_electric/runners'
+    const beat = { wake_stream_offset: '-1', diagnostics: { status: 'streaming', last_error: null, reconnect_count: 0 } }
     const comments = { type: 'note', operations: ['insert'] }
     const registered = await wire.register('documented', { externally_writable_collections: { notes: comments } })
     const spawned = await wire.spawn('/documented/a', { tags: { a: '1' }, args: { x: 1 }, sandbox: {}, initialMessage: 'hello' })
@@ -109,6 +111,16 @@ describe('what the server answers', () => {
       ['delete', entity, await wire.kill('/documented/a')],
       ['delete', entity, await wire.kill('/documented/a')],
       ['get', '/_electric/health', await wire.ask('GET', '/_electric/health')],
+      ['post', runners, await wire.ask('POST', runners, { id: 'r1', label: 'L', sandbox_profiles: [{ name: 'p', label: 'P' }] })],
+      ['post', runners, await wire.ask('POST', runners, { id: 'a:b', label: 'L' })],
+      ['get', runners, await wire.ask('GET', runners)],
+      ['get', `${runners}/{id}`, await wire.ask('GET', `${runners}/r1`)],
+      ['get', `${runners}/{id}`, await wire.ask('GET', `${runners}/none`)],
+      ['get', `${runners}/{id}/health`, await wire.ask('GET', `${runners}/r1/health`)],
+      ['post', `${runners}/{id}/heartbeat`, await wire.ask('POST', `${runners}/r1/heartbeat`, beat)],
+      ['get', `${runners}/{id}/health`, await wire.ask('GET', `${runners}/r1/health`)],
+      ['post', `${runners}/{id}/disable`, await wire.ask('POST', `${runners}/r1/disable`)],
+      ['post', `${runners}/{id}/enable`, await wire.ask('POST', `${runners}/r1/enable`, undefined, { as: 'user:kim' })],
     ]
 
     for (const [method, path, answer] of answers)

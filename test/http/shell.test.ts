@@ -104,7 +104,7 @@ describe('a request without a principal in strict mode', () => {
 describe('routing', () => {
   it('accepts a trailing slash', async () => {
     expect((await fetch(`${server.url}/_electric/health/`)).status).toBe(200)
-    expect((await fetch(`${server.url}/_electric/runners/`)).status).toBe(501)
+    expect((await fetch(`${server.url}/_electric/webhook-sources/`)).status).toBe(501)
   })
 
   it.each([

@@ -5,6 +5,7 @@
 import { ForeignPipeline } from '../../src/dispatch/foreign-pipeline.js'
 import type { Pipeline } from '../../src/dispatch/pipeline.js'
 import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
+import { Waking } from '../../src/dispatch/waking.js'
 import { defaultLimits } from '../../src/domain/limits.js'
 import { Database } from '../../src/registry/database.js'
 import { httpStreamStore } from '../../src/streams/http/store.js'
@@ -19,13 +20,20 @@ export class RuntimeWriter {
 
   constructor(house: House) {
     this.#database = new Database({ url: house.databaseUrl, tenant: 'default', poolMax: 4 })
+    const waking = new Waking(defaultLimits, () => undefined) // its wakes are delivered by the house, when they lapse
     if (house.streamsUrl === undefined) {
       const streams = new PostgresStreams({ database: this.#database })
       this.#streams = streams
-      this.#pipeline = new PostgresPipeline(this.#database, streams.transactional, defaultLimits)
+      this.#pipeline = new PostgresPipeline({
+        database: this.#database,
+        store: streams,
+        streams: streams.transactional,
+        waking,
+        limits: defaultLimits,
+      })
     } else {
       this.#streams = httpStreamStore({ url: house.streamsUrl })
-      this.#pipeline = new ForeignPipeline(this.#database, this.#streams, defaultLimits)
+      this.#pipeline = new ForeignPipeline(this.#database, this.#streams, waking, defaultLimits)
     }
   }
 

@@ -155,6 +155,8 @@ export class Wire {
       SELECT (SELECT count(*) FROM entities) AS entities, (SELECT count(*) FROM lineage) AS lineage, (SELECT count(*) FROM users) AS users,
              (SELECT count(*) FROM streams) AS streams, (SELECT count(*) FROM stream_entries) AS entries,
              (SELECT count(*) FROM operations) AS operations, (SELECT count(*) FROM operation_payloads) AS payloads,
+             (SELECT json_agg(r ORDER BY id)::text FROM runners r) AS runners,
+             (SELECT json_agg(d ORDER BY runner_id)::text FROM runner_runtime_diagnostics d) AS heartbeats,
              (SELECT string_agg(url || status, ' ' ORDER BY url) FROM entities) AS statuses`)
     return row
   }

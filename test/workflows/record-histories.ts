@@ -7,6 +7,8 @@ import { Client, Connection, type WorkflowHandle } from '@temporalio/client'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
 import { eventually } from '../support/eventually.js'
 import type { HouseOptions } from '../support/house.js'
+import { textOf } from '../support/wake.js'
+import { WebhookHandler } from '../support/webhook-handler.js'
 import { Wire } from '../support/wire.js'
 import { historiesFolder } from './histories.js'
 
@@ -130,5 +132,51 @@ describe('histories with a foreign stream server', () => {
     await recorder.run('closeEntities', 'foreign', [killOf('/chat/a')])
     await recorder.run('signalEntities', 'foreign', [item('/chat/c', { signal: 'SIGUSR', permission: 'signal' })])
     await recorder.keepFound('sweep', 'foreign')
+  })
+})
+
+describe('histories of dispatch', () => {
+  let recorder: Recorder
+  let handler: WebhookHandler
+  let mayEnd: () => void = () => undefined
+
+  beforeAll(async () => {
+    recorder = await Recorder.start({ env: { ELECTRIC_AGENTS_STOP_GRACE_MS: '2000' } })
+    handler = await WebhookHandler.start({
+      baseUrl: recorder.wire.url,
+      handler: async ({ events }) => {
+        if (events.some((event) => textOf(event) === 'wait')) await new Promise<void>((resolve) => (mayEnd = resolve))
+      },
+    })
+    await recorder.wire.ask('POST', '/_electric/entity-types', {
+      name: 'echo',
+      description: 'echoes',
+      default_dispatch_policy: { targets: [{ type: 'webhook', url: handler.url }] },
+    })
+  })
+  afterAll(async () => {
+    await handler.stop()
+    await recorder.stop()
+  })
+
+  it('are recorded', async () => {
+    const { wire } = recorder
+    handler.order({ kind: 'status', status: 500 }, { times: 2 })
+    await wire.spawned('/echo/late', { initialMessage: 'hello' })
+    await eventually(() => handler.log.timesHandled('hello') === 1)
+    await recorder.keepFound('deliverWake', 'retried', `EntityUrls = '/echo/late'`)
+
+    await wire.spawned('/echo/done', { initialMessage: 'wait' })
+    await eventually(async () => (await wire.statusOf('/echo/done')) === 'running' && handler.log.running().length === 1)
+    await wire.signal('/echo/done', { signal: 'SIGTERM' })
+    mayEnd()
+    await recorder.keepFound('stopEntity', 'done', `EntityUrls = '/echo/done'`)
+
+    handler.order({ kind: 'die', at: 'claimed' }, { times: 1 })
+    await wire.spawned('/echo/lost', { initialMessage: 'hello' })
+    await eventually(async () => (await wire.statusOf('/echo/lost')) === 'running')
+    await wire.signal('/echo/lost', { signal: 'SIGTERM' })
+    await recorder.keepFound('stopEntity', 'grace', `EntityUrls = '/echo/lost'`)
+    expect(await wire.statusOf('/echo/lost')).toBe('stopped')
   })
 })

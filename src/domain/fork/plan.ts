@@ -6,7 +6,7 @@
  * K3  History is never rewritten: what must differ in a copy is said by events behind it.
  */
 import { attachmentStream } from '../attachments.js'
-import type { EntityStatus, Json, JsonObject, Tags } from '../entity.js'
+import type { DispatchPolicy, EntityStatus, Json, JsonObject, Tags } from '../entity.js'
 import { inbox, iso, type StateEvent, uuidFrom } from '../events.js'
 import { type EntityUrl, mainStream, type PrincipalUrl, type StreamPath } from '../ids.js'
 import { sortedTags } from '../tags.js'
@@ -23,6 +23,7 @@ export interface ForkMember {
   readonly status: EntityStatus
   readonly tags: Tags
   readonly spawn_args: JsonObject
+  readonly dispatch_policy: DispatchPolicy | null
 }
 
 /** What was found, and what was asked for. */
@@ -52,6 +53,8 @@ export interface PlannedCopy {
   readonly parent: EntityUrl | null
   readonly tags: Tags
   readonly spawn_args: JsonObject
+  /** The source's. */
+  readonly dispatch_policy: DispatchPolicy | null
   /** Behind the inherited history, each an entry of its own. */
   readonly events: readonly StateEvent[]
   /** The first message, which comes when everything else is there. */
@@ -159,6 +162,7 @@ function planCopy(
     parent,
     tags: isRoot ? sortedTags({ ...member.tags, ...findings.tags }) : member.tags,
     spawn_args,
+    dispatch_policy: member.dispatch_policy,
     events,
     message: isRoot ? firstMessage(findings) : null,
     rows: renamed.map(({ row, to }) => to ?? row),

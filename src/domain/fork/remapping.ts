@@ -1,7 +1,7 @@
 /** What changes in a copy because its neighbours are copies too: arguments, manifest rows, child statuses, watermarks (spec/04 §12, §16). Pure. */
 import type { Json, JsonObject } from '../entity.js'
 import { type EntityUrl, mainStream, typeOf } from '../ids.js'
-import type { ProjectedType } from '../projection.js'
+import type { SnapshotType } from '../projection.js'
 import { isSharedStateId } from '../shared-state.js'
 import { instanceIdOf } from './names.js'
 
@@ -41,7 +41,7 @@ function remap(value: Json, strings: ReadonlyMap<string, string>): Json {
 
 /** A row of a snapshot. */
 export interface SnapshotRow {
-  readonly type: ProjectedType
+  readonly type: SnapshotType
   readonly key: string
   readonly value: JsonObject
 }

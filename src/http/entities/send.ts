@@ -8,6 +8,7 @@ import { body } from '../body.js'
 import { entityErrors, type RouteDocumentation } from '../documentation.js'
 import type { Parts } from '../parts.js'
 import { oneOf } from '../schemas.js'
+import { presentedToken } from '../tokens.js'
 import { type AtEntity, addressedEntity } from './addressed.js'
 
 const sendBody = body(
@@ -48,6 +49,6 @@ export function sendRoute(app: FastifyInstance, parts: Parts): void {
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
     const sent = sendBody(request) as SendRequest // 400; `payload` is JSON, whatever it is
     await authorize(request.principal, 'write', entity) // 401
-    return await parts.sending.send(entity, sent, request.principal) // 400, 409, 422
+    return await parts.sending.send(entity, sent, request.principal, presentedToken(request)) // 400, 409, 422
   })
 }

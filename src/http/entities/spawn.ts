@@ -57,6 +57,8 @@ const documentation: RouteDocumentation = {
     'PARENT_NOT_FOUND',
     'NOT_RUNNING',
     'RUNNER_NOT_FOUND',
+    'RUNNER_NOT_OWNED',
+    'FOREIGN_RUNNER_SUBSCRIPTION',
     'SCHEMA_VALIDATION_FAILED',
     'DUPLICATE_URL',
     'SANDBOX_NEEDS_PROFILE',

@@ -4,6 +4,7 @@
  */
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { AgentsError } from '../../domain/errors.js'
 import type { StreamPath } from '../../domain/ids.js'
 import type { Limits } from '../../domain/limits.js'
 import { contentTypeOf } from '../../streams/protocol/media-type.js'
@@ -13,6 +14,7 @@ import type {
   AppendVerdict,
   CreateRequest,
   CreateVerdict,
+  DeleteVerdict,
   ReadResponse,
   StreamHead,
   StreamRefusal,
@@ -25,8 +27,9 @@ export interface StreamRouteParts {
   readonly streams: StreamStore
   /** The pipeline; what it does is part of the append. */
   readonly append: (path: StreamPath, append: AppendRequest, request: FastifyRequest) => Promise<AppendVerdict>
-  /** Creates through the protocol, where they have consequences; absent: the store's own. */
-  readonly create?: (path: StreamPath, create: CreateRequest, request: FastifyRequest) => Promise<CreateVerdict>
+  /** Creates and deletes through the protocol, where they have consequences; absent: the store's own. */
+  readonly create?: (path: StreamPath, create: CreateRequest) => Promise<CreateVerdict>
+  readonly remove?: (path: StreamPath) => Promise<DeleteVerdict>
   /** Throws an `AgentsError` where the caller may not do this. Runs before the body is read. */
   readonly access: (request: FastifyRequest, path: StreamPath) => Promise<void>
   readonly limits: Pick<Limits, 'maxStreamBodyBytes'>
@@ -113,7 +116,7 @@ async function create(
   const path = streamPathOf(request.originalUrl)
   const parsed = parseCreate(request.headers, contentTypeOf(contentType), bodyOf(request))
   if (isRefusal(parsed)) return await refuse(reply, parsed)
-  const verdict = await (parts.create ?? ((at, wanted) => parts.streams.create(at, wanted)))(path, parsed, request)
+  const verdict = await (parts.create ?? ((at, wanted) => parts.streams.create(at, wanted)))(path, parsed)
   if (verdict.outcome === 'refused') return await refuse(reply, verdict)
   if (verdict.outcome === 'created') reply.header('location', `${parts.publicUrl()}${path}`)
   return await reply
@@ -136,13 +139,25 @@ async function append(
 ): Promise<FastifyReply> {
   const parsed = parseAppend(request.headers, contentType, bodyOf(request))
   if (isRefusal(parsed)) return await refuse(reply, parsed)
-  const verdict = await parts.append(streamPathOf(request.originalUrl), parsed, request)
+  const verdict = await parts.append(streamPathOf(request.originalUrl), parsed, request).catch((failure: unknown) => {
+    throw withProducerHeaders(reply, failure, parsed)
+  })
   if (verdict.outcome === 'refused') return await refuse(reply, verdict)
   const isAcceptedEntry = verdict.outcome === 'appended' && verdict.producer !== undefined && parsed.body.length > 0
   return await reply
     .code(isAcceptedEntry ? 200 : 204)
     .headers(appendHeaders(verdict))
     .send() // 204 tells a producer "duplicate" (spec/14 §4.3)
+}
+
+/** A conflict that is no gap says so to a producer: without these headers its client repeats the request for ever (spec/14 §2.3, §4.3). */
+function withProducerHeaders(reply: FastifyReply, failure: unknown, { producer }: AppendRequest): unknown {
+  const isConflict = failure instanceof AgentsError && failure.refusal.status === 409
+  if (isConflict && producer !== undefined) {
+    const seq = String(producer.seq)
+    reply.headers({ 'producer-expected-seq': seq, 'producer-received-seq': seq })
+  }
+  return failure
 }
 
 function appendHeaders({ tail, closed, producer }: Exclude<AppendVerdict, StreamRefusal>): Readonly<Record<string, string>> {
@@ -170,7 +185,7 @@ async function head(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
 }
 
 async function remove(parts: StreamRouteParts, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const verdict = await parts.streams.delete(streamPathOf(request.originalUrl))
+  const verdict = await (parts.remove ?? ((path) => parts.streams.delete(path)))(streamPathOf(request.originalUrl))
   return verdict.outcome === 'refused' ? await refuse(reply, verdict) : await reply.code(204).send()
 }
 

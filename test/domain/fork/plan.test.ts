@@ -14,6 +14,7 @@ const member = (url: string, parent: string | null = null, more: Partial<ForkMem
   status: 'idle',
   tags: {},
   spawn_args: {},
+  dispatch_policy: null,
   ...more,
 })
 const row = (type: SnapshotRow['type'], key: string, value: JsonObject): SnapshotRow => ({ type, key, value })

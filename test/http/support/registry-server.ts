@@ -1,11 +1,14 @@
 import { Outbound } from '../../../src/dispatch/outbound.js'
 import { outboundPolicy } from '../../../src/dispatch/outbound-policy.js'
+import { PostgresPipeline } from '../../../src/dispatch/postgres-pipeline.js'
+import { Waking } from '../../../src/dispatch/waking.js'
 import type { Entity } from '../../../src/domain/entity.js'
 import { type EntityUrl, parseEntityUrl } from '../../../src/domain/ids.js'
 import { defaultLimits, type Limits } from '../../../src/domain/limits.js'
 import { type Principal, parsePrincipal } from '../../../src/domain/principals.js'
 import { Directory } from '../../../src/entities/directory.js'
 import { Discovery } from '../../../src/entities/discovery.js'
+import { StreamWriting } from '../../../src/entities/stream-writing.js'
 import { EntityTypes } from '../../../src/entities/types.js'
 import { discoveredRegistration } from '../../../src/http/entity-types/bodies.js'
 import type { Parts } from '../../../src/http/parts.js'
@@ -106,6 +109,8 @@ export async function registryServer(
     },
   }
   const streams = new PostgresStreams({ database: fresh.database, limits })
+  const waking = new Waking(limits, () => undefined)
+  const pipeline = new PostgresPipeline({ database: fresh.database, store: streams, streams: streams.transactional, waking, limits })
   const server: TestServer = await shellOnly({
     limits,
     database: fresh.database,
@@ -113,7 +118,7 @@ export async function registryServer(
     entityTypes: types,
     principalEntities,
     streams,
-    append: async (path, append) => await streams.append(path, append),
+    streamWriting: new StreamWriting({ directory, pipeline, streams, database: fresh.database }),
     publicUrl: () => 'http://public.example',
     ...(options.authentication === undefined ? {} : { authentication: options.authentication }),
   })

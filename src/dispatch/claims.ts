@@ -1,0 +1,241 @@
+/**
+ * Who works on a wake: claims, heartbeats, acks, ends (spec/06 §3.2, §7; spec/07 §3.7).
+ *
+ * M1  A wake has one holder: whoever claims it with its claim token, or claims its subscription first. A second claim of the same wake by the same
+ *     token answers the same.
+ * M2  What a callback says counts only for the wake that its token was made for, while that is in flight (K4); everything else is FENCED.
+ * M3  A wake that ends leaves its subscription idle or with the next wake, its entity with nobody working on it, and its tokens worthless: one transaction.
+ * M4  Locks are taken in the order of the house: entities, (streams,) subscriptions.
+ *
+ * A crash before a commit leaves the claim as it was, and its lease running; after it the answer may be lost, and a repeated call meets FENCED or the
+ * same answer.
+ */
+import { AgentsError, errors } from '../domain/errors.js'
+import { GroupCommit } from '../domain/group-commit.js'
+import type { EntityUrl } from '../domain/ids.js'
+import type { Limits } from '../domain/limits.js'
+import type { Database, Transaction } from '../registry/database.js'
+import { type EntityHead, findEntityHeads } from '../registry/entities.js'
+import { type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
+import {
+  endWakes,
+  type LockedWake,
+  lockSubscription,
+  lockWakeEntities,
+  lockWakes,
+  renewLeases,
+  setAcked,
+  setClaimed,
+  setIdle,
+  setRunning,
+  startWakes,
+  type WakeClaim,
+} from '../registry/wakes.js'
+import type { Stopping } from './stopping.js'
+import { type Callback, type CallbackEffect, firstPending, WakeProgress } from './wake-progress.js'
+import { hashOfToken, type WakeIdentity, type WakeTokens } from './wake-tokens.js'
+import { newWakeId, type Waking } from './waking.js'
+
+export interface ClaimsParts {
+  readonly database: Database
+  readonly tokens: WakeTokens
+  readonly waking: Waking
+  readonly stopping: Stopping
+  readonly limits: Limits
+}
+
+interface TokenClaim extends WakeIdentity {
+  readonly holder: string
+}
+
+/** A claim by whoever asks first. */
+export interface ClaimedWake {
+  readonly wake: LockedWake
+  readonly links: readonly LinkState[]
+  /** As it was before; null: the wake is about no entity. */
+  readonly entity: EntityHead | null
+  readonly claimToken: string
+}
+
+export type ClaimVerdict =
+  | ({ readonly outcome: 'claimed' } & ClaimedWake)
+  | { readonly outcome: 'taken'; readonly holder: string; readonly generation: number }
+  | { readonly outcome: 'no-work' }
+  /** The entity takes no work now: paused, or ended. */
+  | { readonly outcome: 'held-back' }
+
+export interface CallbackAnswer {
+  readonly nextWake: boolean
+}
+
+export class Claims {
+  readonly #parts: ClaimsParts
+  readonly #claims: GroupCommit<TokenClaim, true | AgentsError>
+  readonly #callbacks: GroupCommit<Callback, CallbackAnswer | AgentsError>
+
+  constructor(parts: ClaimsParts) {
+    this.#parts = parts
+    const { limits } = parts
+    const bounds = {
+      maxBatch: limits.maxOperationBatch,
+      maxWaiting: limits.maxWaitingOperations,
+      overloaded: () => errors.OVERLOADED('claims').retryAfter(1),
+    }
+    this.#claims = new GroupCommit((claims) => this.#claimAll(claims), bounds)
+    this.#callbacks = new GroupCommit((callbacks) => this.#applyAll(callbacks), bounds)
+  }
+
+  /** Claims a delivered wake; `holder` is shown to operators. The token for the entity's stream (M1). Throws FENCED. */
+  async claim(wake: WakeIdentity, holder: string): Promise<string> {
+    const verdict = await this.#claims.add({ ...wake, holder })
+    if (verdict instanceof AgentsError) throw verdict
+    return this.#parts.tokens.writeToken(wake)
+  }
+
+  /** A heartbeat, acks, a done or a release. Throws FENCED, INVALID_OFFSET. */
+  async callback(callback: Callback): Promise<CallbackAnswer> {
+    const verdict = await this.#callbacks.add(callback)
+    if (verdict instanceof AgentsError) throw verdict
+    return verdict
+  }
+
+  /** The wake of `subscriptionId` for whoever asks first: the outstanding one, or a new one where work is pending (spec/06 §3.2 "claim"). */
+  async claimNext(subscriptionId: string, worker: string): Promise<ClaimVerdict> {
+    return await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, subscriptionId, worker))
+  }
+
+  async drained(): Promise<void> {
+    await Promise.all([this.#claims.drained(), this.#callbacks.drained()])
+  }
+
+  async #claimAll(claims: readonly TokenClaim[]): Promise<readonly (true | AgentsError)[]> {
+    return await this.#parts.database.transaction(async (tx) => {
+      const wakeIds = [...new Set(claims.map(({ wakeId }) => wakeId))]
+      const [statuses, wakes] = await Promise.all([lockWakeEntities(tx, wakeIds), lockWakes(tx, wakeIds)])
+      const admitted = new Map<string, WakeClaim>()
+      const heldBack = new Set<LockedWake>()
+      const verdicts = claims.map((claim) => {
+        const wake = wakes.get(claim.wakeId)
+        if (wake === undefined || wake.generation !== claim.generation || wake.id !== claim.subscriptionId) return errors.FENCED()
+        const status = wake.wake_entity_url === null ? null : statuses.get(wake.wake_entity_url)
+        if (status === undefined) return errors.FENCED() // the entity is gone
+        if (status !== 'stopping' && !mayWake(status)) {
+          heldBack.add(wake)
+          return errors.NOT_RUNNING()
+        }
+        const tokenHash = hashOfToken(this.#parts.tokens.writeToken(claim))
+        admitted.set(claim.wakeId, { wakeId: claim.wakeId, holder: claim.holder, runnerId: wake.runner_id, tokenHash })
+        return true
+      })
+      await this.#take(
+        tx,
+        [...admitted.values()],
+        [...admitted.keys()].map((id) => wakes.get(id)?.wake_entity_url ?? null),
+      )
+      await endWakes(tx, [...heldBack].map(asHeldBack))
+      return verdicts
+    })
+  }
+
+  async #take(tx: Transaction, claims: readonly WakeClaim[], entities: readonly (EntityUrl | null)[]): Promise<void> {
+    if (claims.length === 0) return
+    const urls = entities.filter((url) => url !== null)
+    await Promise.all([setClaimed(tx, claims), setRunning(tx, urls, Date.now())])
+  }
+
+  async #applyAll(callbacks: readonly Callback[]): Promise<readonly (CallbackAnswer | AgentsError)[]> {
+    const { verdicts, stopping } = await this.#parts.database.transaction((tx) => this.#applyIn(tx, callbacks))
+    for (const url of stopping) await this.#parts.stopping.finish(url)
+    return verdicts
+  }
+
+  /** M3. */
+  async #applyIn(tx: Transaction, callbacks: readonly Callback[]) {
+    const wakeIds = [...new Set(callbacks.map(({ wakeId }) => wakeId))]
+    const [statuses, wakes, links] = await Promise.all([lockWakeEntities(tx, wakeIds), lockWakes(tx, wakeIds), linksOfWakes(tx, wakeIds)])
+    const progress = new WakeProgress(wakes, links)
+    const outcomes = callbacks.map((callback) => progress.apply(callback))
+    const effects = outcomes.filter((outcome): outcome is CallbackEffect => !(outcome instanceof AgentsError))
+    const ended = effects.filter(({ ends }) => ends)
+    const entities = [...new Set(ended.flatMap(({ wake }) => wake.wake_entity_url ?? []))]
+    const endedIds = new Set(ended.map(({ wake }) => wake.wake_id))
+    const [, , , , started] = await Promise.all([
+      setAcked(
+        tx,
+        effects.flatMap(({ acks }) => acks),
+      ),
+      renewLeases(
+        tx,
+        effects.map(({ wake }) => wake.wake_id).filter((id) => !endedIds.has(id)),
+      ),
+      endWakes(
+        tx,
+        ended.map((effect) => ({
+          wakeId: effect.wake.wake_id,
+          as: 'released',
+          acked: Object.fromEntries(effect.acks.map(({ path, offset }) => [path, offset])),
+          lostLeases: 0,
+        })),
+      ),
+      setIdle(tx, entities, Date.now()),
+      this.#parts.waking.start(
+        tx,
+        ended.flatMap(({ wake, next }) => (next === null ? [] : [{ id: wake.id, path: next }])),
+      ),
+    ])
+    const goesOn = new Set(started.map(({ subscriptionId }) => subscriptionId))
+    return {
+      verdicts: outcomes.map((outcome) =>
+        outcome instanceof AgentsError ? outcome : { nextWake: outcome.ends && goesOn.has(outcome.wake.id) },
+      ),
+      stopping: entities.filter((url) => statuses.get(url) === 'stopping'),
+    }
+  }
+
+  async #claimNextIn(tx: Transaction, subscriptionId: string, worker: string): Promise<ClaimVerdict> {
+    const locked = await lockSubscription(tx, subscriptionId)
+    if (locked === null) throw errors.SUBSCRIPTION_NOT_FOUND()
+    if (locked.wake_id !== null && locked.has_lease && !locked.lease_ended)
+      return { outcome: 'taken', holder: locked.holder ?? '', generation: locked.generation }
+    const links = await linksOf(tx, [subscriptionId])
+    const pending = firstPending(links)
+    if (locked.wake_id !== null && pending === undefined && links.some(({ entity_status }) => !mayWake(entity_status))) {
+      await endWakes(tx, [asHeldBack({ wake_id: locked.wake_id, lost_leases: locked.lost_leases })])
+      return { outcome: 'held-back' }
+    }
+    if (pending === undefined) return { outcome: 'no-work' }
+    if (locked.wake_id === null)
+      await startWakes(
+        tx,
+        [
+          {
+            id: subscriptionId,
+            wakeId: newWakeId(),
+            path: pending.path,
+            entityUrl: pending.entity_status === null ? null : urlOf(pending),
+          },
+        ],
+        this.#parts.limits.wakeOwnedMs,
+      ) // no announcement: it is claimed in this very step (spec/07 §6.3)
+    return await this.#claimLocked(tx, subscriptionId, worker, links)
+  }
+
+  async #claimLocked(tx: Transaction, subscriptionId: string, worker: string, links: readonly LinkState[]): Promise<ClaimVerdict> {
+    const locked = await lockSubscription(tx, subscriptionId)
+    if (locked?.wake_id == null || locked.wake_path === null)
+      throw new Error(`subscription ${subscriptionId} has lost its wake under its lock`)
+    const wake: LockedWake = { ...locked, wake_id: locked.wake_id, wake_path: locked.wake_path }
+    const identity = { subscriptionId, wakeId: wake.wake_id, generation: wake.generation }
+    const url = wake.wake_entity_url
+    const entity = url === null ? null : ((await findEntityHeads(tx, [url])).get(url) ?? null)
+    const tokenHash = hashOfToken(this.#parts.tokens.writeToken(identity))
+    await this.#take(tx, [{ wakeId: wake.wake_id, holder: worker, runnerId: wake.runner_id, tokenHash }], [url])
+    return { outcome: 'claimed', wake, links, entity, claimToken: this.#parts.tokens.claimToken(identity) }
+  }
+}
+
+const urlOf = ({ path }: LinkState): EntityUrl => path.slice(0, -'/main'.length) as EntityUrl // a main stream: it has an entity
+
+/** A wake that nobody may work on now: its work stays pending. */
+export const asHeldBack = ({ wake_id, lost_leases }: Pick<LockedWake, 'wake_id' | 'lost_leases'>) =>
+  ({ wakeId: wake_id, as: 'expired', acked: {}, lostLeases: lost_leases }) as const

@@ -1,0 +1,333 @@
+/**
+ * Deliveries of wakes: a webhook is called, a pull-wake is announced on its stream (spec/06 §4, §6).
+ *
+ * L1  A started wake is delivered at once by the process that committed it. Its row has a deadline, after which any process may.
+ * L2  One process carries out an attempt: whoever moves `attempts` (wakes.ts K3). An attempt ends within `deliveryLimitMs`.
+ * L3  Calls are bounded for each origin of handlers and in all; what waits is bounded, and what is beyond waits in its row.
+ * L4  The answer counts for its own wake only, and never undoes what a callback of that wake has said meanwhile.
+ * L5  What has failed is handed to Temporal (`handOver`), which tries again; where that cannot be told, the row's own deadline does.
+ *
+ * A crash in mid-call leaves the row with its deadline: the handler is called again, with the same wake and generation, unless it has claimed it.
+ */
+import type { EntityStatus } from '../domain/entity.js'
+import { errors } from '../domain/errors.js'
+import { GroupCommit } from '../domain/group-commit.js'
+import type { EntityUrl } from '../domain/ids.js'
+import type { Limits } from '../domain/limits.js'
+import { announceAgainMs, retryAfterMsOf, retryInMs } from '../domain/redelivery.js'
+import { nameOfPath } from '../domain/subscriptions.js'
+import type { Database, Transaction } from '../registry/database.js'
+import { type EntityHead, findEntityHeads } from '../registry/entities.js'
+import { type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
+import {
+  beginDeliveries,
+  endWakes,
+  type LockedWake,
+  lockWakeEntities,
+  lockWakes,
+  type StartedWake,
+  setAnnounced,
+  setDead,
+  setDelivered,
+  setDueIn,
+  setFailed,
+  setIdle,
+  setRunning,
+  undeliveredWake,
+} from '../registry/wakes.js'
+import { asHeldBack, type Claims } from './claims.js'
+import { OriginLanes } from './origin-lanes.js'
+import { type Outbound, OutboundFailure } from './outbound.js'
+import type { Pipeline } from './pipeline.js'
+import type { PublicBase } from './public-url.js'
+import type { Signing } from './signing.js'
+import type { Stopping } from './stopping.js'
+import { enrichedWake, plainWake, primaryFirst, type WakeFacts } from './wake-body.js'
+import type { WakeTokens } from './wake-tokens.js'
+
+export interface DeliveriesParts {
+  readonly database: Database
+  readonly pipeline: Pipeline
+  readonly claims: Claims
+  readonly stopping: Stopping
+  readonly tokens: WakeTokens
+  readonly signing: Signing
+  readonly outbound: Outbound
+  readonly base: PublicBase
+  readonly limits: Limits
+  /** Told what this process could not do, and nobody else hears. */
+  readonly warn: (failure: unknown, text: string) => void
+  readonly handOver: HandOver
+  readonly observe?: DeliveryObserver
+}
+
+export type DeliveryOutcome = 'delivered' | 'done' | 'announced' | 'failed' | 'dead' | 'superseded'
+export type DeliveryObserver = (delivery: { readonly outcome: DeliveryOutcome; readonly seconds: number }) => void
+
+/** `over`: nothing is left to do for this wake by whoever delivers. */
+export type DeliveryVerdict = { readonly state: 'over' } | { readonly state: 'failed'; readonly retryInMs: number }
+
+/** Takes over a wake whose delivery has failed. False, or a failure: it could not. */
+export type HandOver = (wake: StartedWake, retryInMs: number) => Promise<boolean>
+
+interface Begun {
+  readonly wake: LockedWake
+  readonly links: readonly LinkState[]
+  /** As it was before. */
+  readonly entity: EntityHead | null
+}
+
+/** How much later than a failed wake's new attempt is due another process looks after it, where Temporal has it. */
+const handedOverMarginMs = 15_000
+/** What an attempt may take beside its call. */
+const attemptMarginMs = 5_000
+const pullOrigin = 'wake streams'
+
+export class Deliveries {
+  readonly #parts: DeliveriesParts
+  readonly #lanes: OriginLanes
+  readonly #begins: GroupCommit<StartedWake, Begun | null>
+  readonly #delivered: GroupCommit<string, true>
+  #isClosed = false
+
+  constructor(parts: DeliveriesParts) {
+    this.#parts = parts
+    const { limits } = parts
+    this.#lanes = new OriginLanes({
+      perOrigin: limits.maxDeliveriesPerOrigin,
+      most: limits.maxDeliveries,
+      maxWaiting: limits.maxWaitingDeliveries,
+    })
+    const bounds = {
+      maxBatch: limits.maxOperationBatch,
+      maxWaiting: limits.maxWaitingDeliveries,
+      overloaded: () => errors.OVERLOADED('deliveries').retryAfter(1),
+    }
+    this.#begins = new GroupCommit((wakes) => this.#beginAll(wakes), bounds)
+    this.#delivered = new GroupCommit((wakeIds) => this.#deliveredAll(wakeIds), bounds)
+  }
+
+  /** L1, L3. */
+  deliver(wakes: readonly StartedWake[]): void {
+    if (this.#isClosed) return
+    for (const wake of wakes) this.#lanes.add(originOf(wake), () => this.#deliverAndHandOver(wake)) // refused: its row's deadline
+  }
+
+  /** One attempt. Throws where this process could not make one. */
+  async attempt(wake: StartedWake): Promise<DeliveryVerdict> {
+    const since = performance.now()
+    const begun = await this.#begins.add(wake)
+    const { outcome, verdict } = begun === null ? over('superseded') : await this.#carryOut(begun)
+    this.#parts.observe?.({ outcome, seconds: (performance.now() - since) / 1_000 })
+    return verdict
+  }
+
+  /** The next attempt of a wake that still waits for one. */
+  async redeliver(wakeId: string): Promise<DeliveryVerdict> {
+    const wake = await undeliveredWake(this.#parts.database, wakeId)
+    return wake === null ? { state: 'over' } : await this.attempt(wake)
+  }
+
+  async drained(): Promise<void> {
+    this.#isClosed = true
+    this.#lanes.clear()
+    await this.#lanes.drained()
+  }
+
+  async #deliverAndHandOver(wake: StartedWake): Promise<void> {
+    if (this.#isClosed) return
+    try {
+      const verdict = await this.attempt(wake)
+      if (verdict.state === 'over') return
+      if (await this.#parts.handOver(wake, verdict.retryInMs)) return
+      await this.#dueIn(wake, verdict.retryInMs)
+    } catch (failure) {
+      this.#parts.warn(failure, 'a wake could not be delivered by this process') // L1
+    }
+  }
+
+  /** Nobody has taken it over: its own deadline comes when the attempt is due. */
+  async #dueIn({ wakeId }: StartedWake, ms: number): Promise<void> {
+    await setDueIn(this.#parts.database, wakeId, ms)
+  }
+
+  /** L2: rows, links and entities of those that are this process's to deliver; whoever takes no work now ends here, and keeps it. */
+  async #beginAll(wakes: readonly StartedWake[]): Promise<readonly (Begun | null)[]> {
+    const { database, limits } = this.#parts
+    const wakeIds = [...new Set(wakes.map(({ wakeId }) => wakeId))]
+    const { begun, stopping } = await database.transaction(async (tx) => {
+      const [statuses, mine, rows, links] = await Promise.all([
+        lockWakeEntities(tx, wakeIds),
+        beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
+        lockWakes(tx, wakeIds),
+        linksOfWakes(tx, wakeIds),
+      ])
+      const heads = await findEntityHeads(tx, [...statuses.keys()])
+      const ours = [...rows.values()].filter(({ wake_id }) => mine.has(wake_id))
+      const heldBack = ours.filter((wake) => isHeldBack(wake, statuses))
+      const delivered = ours.filter((wake) => !isHeldBack(wake, statuses))
+      await Promise.all([
+        setRunning(
+          tx,
+          delivered.filter(({ type }) => type === 'webhook').flatMap(({ wake_entity_url }) => wake_entity_url ?? []),
+          Date.now(),
+        ),
+        endWakes(tx, heldBack.map(asHeldBack)),
+      ])
+      return {
+        begun: new Map(delivered.map((wake) => [wake.wake_id, begunOf(wake, links, heads)])),
+        stopping: heldBack.flatMap(({ wake_entity_url: url }) => (url !== null && statuses.get(url) === 'stopping' ? [url] : [])),
+      }
+    })
+    for (const url of stopping) await this.#parts.stopping.finish(url)
+    return wakes.map(({ wakeId }) => begun.get(wakeId) ?? null)
+  }
+
+  async #deliveredAll(wakeIds: readonly string[]): Promise<readonly true[]> {
+    await this.#parts.database.transaction((tx) => setDelivered(tx, wakeIds))
+    return wakeIds.map(() => true)
+  }
+
+  async #carryOut(begun: Begun) {
+    return begun.wake.type === 'webhook' ? await this.#call(begun) : await this.#announce(begun)
+  }
+
+  /** An announcement is a hint: it may be repeated, and the claim decides. */
+  async #announce({ wake }: Begun) {
+    const { pipeline, database, limits } = this.#parts
+    const path = wake.wake_stream
+    if (path === null) return over('superseded')
+    const event = {
+      type: 'wake',
+      subscription_id: wake.id,
+      stream: nameOfPath(wake.mount, wake.wake_path),
+      generation: wake.generation,
+      ts: Date.now(),
+    }
+    const append = { path, contentType: 'application/json', body: Buffer.from(JSON.stringify(event)) }
+    let verdict = await pipeline.append(append)
+    if (verdict.outcome === 'refused' && verdict.because === 'missing') {
+      await pipeline.create(path, { contentType: 'application/json' }) // spec/06 §4
+      verdict = await pipeline.append(append)
+    }
+    const offset = verdict.outcome === 'appended' ? verdict.tail : null
+    await setAnnounced(database, wake.wake_id, offset, announceAgainMs(wake.attempts, limits.announceAgainMs))
+    return over('announced')
+  }
+
+  async #call(begun: Begun) {
+    const { wake } = begun
+    const { limits, outbound, signing } = this.#parts
+    const body = Buffer.from(JSON.stringify(await this.#bodyOf(begun)))
+    try {
+      const answer = await outbound.call({
+        method: 'POST',
+        url: wake.webhook_url ?? '',
+        headers: { 'content-type': 'application/json', 'webhook-signature': await signing.header(body) },
+        body,
+        limitMs: limits.deliveryLimitMs,
+        maxBytes: limits.maxDeliveryAnswerBytes,
+        maxRedirects: 0,
+      })
+      if (answer.status >= 200 && answer.status < 300) return await this.#taken(begun, answer.body)
+      const retryAfter = answer.headers['retry-after']
+      const asked = retryAfterMsOf(typeof retryAfter === 'string' ? retryAfter : undefined, Date.now())
+      return await this.#failed(begun, `the handler answered ${answer.status}`, asked)
+    } catch (failure) {
+      if (failure instanceof OutboundFailure) return await this.#failed(begun, failure.message)
+      throw failure
+    }
+  }
+
+  async #bodyOf({ wake, links, entity }: Begun): Promise<object> {
+    const { tokens, base } = this.#parts
+    const facts: WakeFacts = {
+      subscriptionId: wake.id,
+      mount: wake.mount,
+      wakeId: wake.wake_id,
+      generation: wake.generation,
+      claimToken: tokens.claimToken({ subscriptionId: wake.id, wakeId: wake.wake_id, generation: wake.generation }),
+      baseUrl: await base.read(),
+      links: primaryFirst(links, wake.wake_entity_url),
+    }
+    return entity === null ? plainWake(facts) : enrichedWake(facts, entity, 'inbox')
+  }
+
+  /** A 2xx: `{"done":true}` acknowledges what was shown; anything else means that callbacks follow. */
+  async #taken({ wake, links }: Begun, body: Buffer) {
+    const { claims } = this.#parts
+    if (!saysDone(body)) {
+      await this.#delivered.add(wake.wake_id)
+      return over('delivered')
+    }
+    const acks = links.flatMap(({ path, tail, acked }) => (tail === null || tail <= acked ? [] : [{ path, offset: tail }]))
+    await claims.callback({ wakeId: wake.wake_id, generation: wake.generation, acks, ends: 'done' }).catch(() => undefined) // L4: fenced meanwhile
+    return over('done')
+  }
+
+  async #failed({ wake }: Begun, reason: string, askedMs?: number): Promise<{ outcome: DeliveryOutcome; verdict: DeliveryVerdict }> {
+    const { database, stopping } = this.#parts
+    const settled = await database.transaction((tx) => this.#failIn(tx, wake, reason, askedMs))
+    if (settled.stopping !== null) await stopping.finish(settled.stopping)
+    return settled
+  }
+
+  /** L4: a wake that has been claimed meanwhile is no failure. */
+  async #failIn(tx: Transaction, { wake_id }: LockedWake, reason: string, askedMs: number | undefined) {
+    const [statuses, wakes, links] = await Promise.all([
+      lockWakeEntities(tx, [wake_id]),
+      lockWakes(tx, [wake_id]),
+      linksOfWakes(tx, [wake_id]),
+    ])
+    const wake = wakes.get(wake_id)
+    if (wake === undefined || wake.has_lease) return { ...over('superseded'), stopping: null }
+    const failures = wake.failures + 1
+    const { limits } = this.#parts
+    const url = wake.wake_entity_url
+    const isStopping = url !== null && statuses.get(url) === 'stopping'
+    const isDead = failures >= limits.maxDeliveryAttempts || wake.age_ms > limits.maxDeliveryAgeMs || isStopping
+    const delayMs = retryInMs(failures, askedMs)
+    if (isDead) {
+      await endWakes(tx, [asHeldBack(wake)])
+      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: wake.attempts, ackedBefore: ackedBy(links) })
+    } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
+    if (url !== null) await setIdle(tx, [url], Date.now())
+    const stopping = isStopping ? url : null
+    return isDead
+      ? { ...over('dead'), stopping }
+      : { outcome: 'failed' as const, verdict: { state: 'failed', retryInMs: delayMs } as const, stopping }
+  }
+}
+
+const over = (outcome: DeliveryOutcome) => ({ outcome, verdict: { state: 'over' } as DeliveryVerdict })
+
+export const ackedBy = (links: readonly LinkState[]): Readonly<Record<string, string>> =>
+  Object.fromEntries(links.map(({ path, acked }) => [path, acked]))
+
+function originOf({ type, webhookUrl }: StartedWake): string {
+  if (type === 'pull-wake') return pullOrigin
+  return webhookUrl !== null && URL.canParse(webhookUrl) ? new URL(webhookUrl).origin : ''
+}
+
+/** `false` where the wake is about no entity. */
+const isHeldBack = ({ wake_entity_url: url }: LockedWake, statuses: ReadonlyMap<string, EntityStatus>): boolean =>
+  url !== null && !mayWake(statuses.get(url) ?? 'killed')
+
+function begunOf(wake: LockedWake, links: readonly LinkState[], heads: ReadonlyMap<string, EntityHead>): Begun {
+  const url: EntityUrl | null = wake.wake_entity_url
+  return {
+    wake,
+    links: links.filter(({ subscription_id }) => subscription_id === wake.id),
+    entity: url === null ? null : (heads.get(url) ?? null),
+  }
+}
+
+/** The handler's answer is never trusted: whatever is no such object says nothing. */
+function saysDone(body: Buffer): boolean {
+  try {
+    const answer: unknown = JSON.parse(body.toString('utf8'))
+    return typeof answer === 'object' && answer !== null && 'done' in answer && answer.done === true
+  } catch {
+    return false
+  }
+}

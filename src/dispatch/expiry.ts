@@ -1,0 +1,88 @@
+/**
+ * Leases that end: the handler is taken for dead (spec/06 §4, §13.4; spec/05 §6).
+ *
+ * X1  Its wake ends with it: tokens worthless, claim `expired`, entity idle (or stopped, where that was asked for), runs that it left open closed visibly.
+ * X2  What it has not acknowledged is delivered again, with the next generation.
+ * X3  Events that outlive `maxLostLeases` handlers in a row are given up: an `error` event says so, they are acknowledged, and the wake is a dead letter.
+ *
+ * All of it is one transaction (with a foreign stream server its events follow from intents). Any number of processes may try; one of them does it.
+ */
+import { randomUUID } from 'node:crypto'
+import { entryOf, lostRun, lostWake } from '../domain/events.js'
+import { type EntityUrl, mainStream } from '../domain/ids.js'
+import type { Limits } from '../domain/limits.js'
+import type { Transaction } from '../registry/database.js'
+import { openRuns } from '../registry/projections.js'
+import { linksOfWakes } from '../registry/subscriptions.js'
+import { endWakes, lockWakeEntities, lockWakes, peekWake, setAcked, setDead, setIdle } from '../registry/wakes.js'
+import { ackedBy } from './deliveries.js'
+import type { Pipeline, Together } from './pipeline.js'
+import type { Stopping } from './stopping.js'
+import { firstPending } from './wake-progress.js'
+import type { Waking } from './waking.js'
+
+export interface ExpiryParts {
+  readonly pipeline: Pick<Pipeline, 'together'>
+  readonly waking: Waking
+  readonly stopping: Stopping
+  readonly limits: Pick<Limits, 'maxLostLeases'>
+}
+
+/** Somebody else was faster, or the handler lives. */
+class StillHeld extends Error {}
+
+export class Expiry {
+  readonly #parts: ExpiryParts
+
+  constructor(parts: ExpiryParts) {
+    this.#parts = parts
+  }
+
+  /** Ends the wake, if its lease has ended. Whether this call did it. */
+  async expire(wakeId: string): Promise<boolean> {
+    try {
+      const stopping = await this.#parts.pipeline.together((tx) => this.#expireIn(tx, wakeId))
+      if (stopping !== null) await this.#parts.stopping.finish(stopping)
+      return true
+    } catch (failure) {
+      if (failure instanceof StillHeld) return false
+      throw failure
+    }
+  }
+
+  async #expireIn(tx: Transaction, wakeId: string): Promise<Together<EntityUrl | null>> {
+    const [statuses, peeked] = await Promise.all([lockWakeEntities(tx, [wakeId]), peekWake(tx, wakeId)])
+    if (peeked === null) throw new StillHeld()
+    const { wake_entity_url: url, lost_leases } = peeked
+    const givesUp = lost_leases + 1 >= this.#parts.limits.maxLostLeases
+    const atMs = Date.now()
+    const events =
+      url === null
+        ? []
+        : [...(await openRuns(tx, url)).map((run) => lostRun(run, atMs)), ...(givesUp ? [lostWake(randomUUID(), atMs)] : [])]
+    const appends =
+      url === null || events.length === 0 ? [] : [{ path: mainStream(url), contentType: 'application/json', body: entryOf(events) }]
+    const stopping = url !== null && statuses.get(url) === 'stopping' ? url : null
+    return { result: stopping, appends, after: async () => await this.#endIn(tx, wakeId, givesUp) }
+  }
+
+  async #endIn(tx: Transaction, wakeId: string, givesUp: boolean): Promise<void> {
+    const [wakes, links] = await Promise.all([lockWakes(tx, [wakeId]), linksOfWakes(tx, [wakeId])])
+    const wake = wakes.get(wakeId)
+    if (wake === undefined || !wake.lease_ended) throw new StillHeld()
+    const url = wake.wake_entity_url
+    const acks = givesUp ? links.flatMap(({ path, tail }) => (tail === null ? [] : [{ subscriptionId: wake.id, path, offset: tail }])) : []
+    await setAcked(tx, acks)
+    await endWakes(tx, [{ wakeId, as: 'expired', acked: {}, lostLeases: givesUp ? 0 : wake.lost_leases + 1 }])
+    if (givesUp)
+      await setDead(tx, {
+        wakeId,
+        reason: `${wake.lost_leases + 1} handlers in a row ended without a word`,
+        attempts: wake.attempts,
+        ackedBefore: ackedBy(links),
+      })
+    if (url !== null) await setIdle(tx, [url], Date.now())
+    const next = givesUp ? undefined : firstPending(links)
+    if (next !== undefined) await this.#parts.waking.start(tx, [{ id: wake.id, path: next.path }])
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * What callbacks do to a wake: the checks and effects of spec/06 §3.2 "callback", decided in memory on rows that the caller has locked. Pure.
+ *
+ * Several callbacks of one wake in a batch take effect one after the other, each upon what the ones before it left.
+ */
+import { type AgentsError, errors } from '../domain/errors.js'
+import { type StreamPath, zeroOffset } from '../domain/ids.js'
+import { nothingAcked } from '../domain/subscriptions.js'
+import { hasPending, type LinkState, mayWake } from '../registry/subscriptions.js'
+import type { Ack, LockedWake } from '../registry/wakes.js'
+import { ackedOffset } from './wake-body.js'
+
+export interface Callback {
+  /** What its token says. */
+  readonly wakeId: string
+  readonly generation: number
+  /** What its body says beside. */
+  readonly said?: { readonly wakeId?: string; readonly generation?: number }
+  readonly acks: readonly { readonly path: StreamPath; readonly offset: string }[]
+  /** `done`: the wake is over; `release`: it is given back. */
+  readonly ends?: 'done' | 'release'
+}
+
+export interface CallbackEffect {
+  readonly wake: LockedWake
+  readonly acks: readonly Ack[]
+  readonly ends: boolean
+  /** The first stream with pending work behind an ended wake. */
+  readonly next: StreamPath | null
+}
+
+export class WakeProgress {
+  readonly #wakes: ReadonlyMap<string, LockedWake>
+  readonly #links = new Map<string, LinkState[]>()
+  readonly #ended = new Set<string>()
+
+  constructor(wakes: ReadonlyMap<string, LockedWake>, links: readonly LinkState[]) {
+    this.#wakes = wakes
+    for (const link of links) this.#links.set(link.subscription_id, [...(this.#links.get(link.subscription_id) ?? []), link])
+  }
+
+  /** Applies one callback, or says why not; then nothing of it was applied. */
+  apply(callback: Callback): CallbackEffect | AgentsError {
+    const wake = this.#wakes.get(callback.wakeId)
+    if (wake === undefined || this.#ended.has(callback.wakeId) || isStale(wake, callback)) return errors.FENCED()
+    const links = this.#links.get(wake.id) ?? []
+    const acks: Ack[] = []
+    for (const { path, offset: text } of callback.acks) {
+      const link = links.find((known) => known.path === path)
+      const offset = ackedOffset(text)
+      const refusal = refuseAck(link, offset)
+      if (refusal !== null) return errors.INVALID_OFFSET(refusal)
+      acks.push({ subscriptionId: wake.id, path, offset })
+    }
+    const moved = links.map((link) => ({ ...link, acked: acks.findLast(({ path }) => path === link.path)?.offset ?? link.acked }))
+    this.#links.set(wake.id, moved)
+    if (callback.ends === undefined) return { wake, acks, ends: false, next: null }
+    this.#ended.add(callback.wakeId)
+    return { wake, acks, ends: true, next: firstPending(moved)?.path ?? null }
+  }
+}
+
+const isStale = (wake: LockedWake, { generation, said = {} }: Callback): boolean =>
+  generation !== wake.generation ||
+  (said.generation !== undefined && said.generation !== wake.generation) ||
+  (said.wakeId !== undefined && said.wakeId !== wake.wake_id)
+
+function refuseAck(link: LinkState | undefined, offset: string): string | null {
+  if (link === undefined) return 'Ack references an unknown subscription stream'
+  if (offset === nothingAcked) return 'Ack offset must not be -1'
+  if (link.acked !== nothingAcked && offset < link.acked) return 'Ack offset regresses the committed cursor'
+  return offset > (link.tail ?? zeroOffset) ? 'Ack offset is beyond stream tail' : null
+}
+
+/** The first stream with work that may be worked on now. */
+export const firstPending = (links: readonly LinkState[]): LinkState | undefined =>
+  links.find((link) => hasPending(link) && mayWake(link.entity_status))

@@ -1,0 +1,119 @@
+/**
+ * Who is woken by what was appended or made: decided in the transaction that does it (design §4, 2a).
+ *
+ * A1  An accepted append to a linked stream leaves its subscription with a wake in flight, or held back by its entity's status: there is no commit
+ *     between the entry and the wake.
+ * A2  A new stream is linked to every pattern that names it, in the transaction that makes it, with nothing acked.
+ * A3  An entity that has a dispatch policy and has lost its subscription gets it back with the next message.
+ *
+ * After the commit the wakes are handed to `deliver` at once; a crash before that leaves rows with a deadline.
+ */
+import { randomBytes } from 'node:crypto'
+import type { DispatchPolicy } from '../domain/entity.js'
+import { entityOfMainStream, type Offset, type StreamPath } from '../domain/ids.js'
+import type { Limits } from '../domain/limits.js'
+import { entityOfWake, isLinkable, type MadeStream, matches, nothingAcked, prefixesOf, subscriptionOf } from '../domain/subscriptions.js'
+import type { Transaction } from '../registry/database.js'
+import {
+  hasPending,
+  insertEntitySubscriptions,
+  insertLinks,
+  mayWake,
+  type PatternSubscription,
+  patternsAt,
+  sharePatterns,
+} from '../registry/subscriptions.js'
+import { lockSubscribers, type StartedWake, type Subscriber, startWakes } from '../registry/wakes.js'
+
+export interface Appended {
+  readonly path: StreamPath
+  /** Where the stream ended before. */
+  readonly before: Offset
+  /** Of the entity that the append is a message to (A3). */
+  readonly policy?: DispatchPolicy | null
+}
+
+export const newWakeId = (): string => `w_${randomBytes(12).toString('hex')}`
+
+export class Waking {
+  readonly #ownedMs: number
+  readonly #deliver: (wakes: readonly StartedWake[]) => void
+
+  constructor({ wakeOwnedMs }: Pick<Limits, 'wakeOwnedMs'>, deliver: (wakes: readonly StartedWake[]) => void) {
+    this.#ownedMs = wakeOwnedMs
+    this.#deliver = deliver
+  }
+
+  /** A1. To be called after the appends, whose streams are locked. */
+  async appended(tx: Transaction, appended: readonly Appended[]): Promise<void> {
+    if (appended.length === 0) return
+    const paths = [...new Set(appended.map(({ path }) => path))]
+    const subscribers = await lockSubscribers(tx, paths)
+    const lost = lostSubscriptions(appended, subscribers)
+    await insertEntitySubscriptions(tx, lost)
+    await this.#start(tx, lost.length === 0 ? subscribers : await lockSubscribers(tx, paths))
+  }
+
+  /** A2, first half: to be called before streams are made, for all of them. What it answers goes to `made`. */
+  async patternsFor(tx: Transaction, paths: readonly StreamPath[]): Promise<readonly PatternSubscription[]> {
+    const [, patterns] = await Promise.all([
+      sharePatterns(tx),
+      patternsAt(tx, [...new Set(paths.filter(isLinkable).flatMap(prefixesOf))]), // its snapshot is taken under the lock
+    ])
+    return patterns
+  }
+
+  /** A2, second half: to be called after they were made. */
+  async made(tx: Transaction, streams: readonly MadeStream[], patterns: readonly PatternSubscription[]): Promise<void> {
+    const own = streams.flatMap(({ path, dispatch }) => {
+      const url = entityOfMainStream(path)
+      return dispatch === undefined || url === null ? [] : [{ subscription: subscriptionOf(url, dispatch.policy), acked: dispatch.acked }]
+    })
+    const links = streams
+      .filter(({ path }) => isLinkable(path))
+      .flatMap(({ path }) =>
+        patterns
+          .filter(({ mount, pattern }) => matches(mount, pattern, path))
+          .map(({ id }) => ({ subscriptionId: id, path, acked: nothingAcked })),
+      )
+    await insertEntitySubscriptions(tx, own)
+    await insertLinks(tx, links, 'glob')
+    const tails = new Map(streams.map(({ path, tail }) => [path, tail]))
+    const linked = new Set<StreamPath>([...own.map(({ subscription }) => subscription.stream), ...links.map(({ path }) => path)])
+    const subscribers = linked.size === 0 ? [] : await lockSubscribers(tx, [...linked])
+    await this.#start(
+      tx,
+      subscribers.filter(({ path, acked }) => hasPending({ acked, tail: tails.get(path) ?? null })),
+    )
+  }
+
+  /** Starts a wake for those of these locked subscriptions that are idle and may be woken. */
+  async #start(tx: Transaction, subscribers: readonly Subscriber[]): Promise<void> {
+    const first = new Map<string, Subscriber>()
+    for (const subscriber of subscribers)
+      if (subscriber.wake_id === null && mayWake(subscriber.entity_status) && !first.has(subscriber.id))
+        first.set(subscriber.id, subscriber)
+    await this.start(tx, [...first.values()])
+  }
+
+  /** Starts a wake for each of these idle, locked subscriptions, whose pending work the caller has seen; delivers after the commit. */
+  async start(tx: Transaction, wanted: readonly { readonly id: string; readonly path: StreamPath }[]): Promise<readonly StartedWake[]> {
+    const started = await startWakes(
+      tx,
+      wanted.map(({ id, path }) => ({ id, path, wakeId: newWakeId(), entityUrl: entityOfWake(path) })),
+      this.#ownedMs,
+    )
+    if (started.length > 0) tx.afterCommit(() => this.#deliver(started))
+    return started
+  }
+}
+
+function lostSubscriptions(appended: readonly Appended[], subscribers: readonly Subscriber[]) {
+  const linked = new Set(subscribers.filter(({ is_own }) => is_own).map(({ path }) => path))
+  const first = new Map<StreamPath, Appended>()
+  for (const append of appended) if (append.policy && !linked.has(append.path) && !first.has(append.path)) first.set(append.path, append)
+  return [...first.values()].flatMap(({ path, policy, before }) => {
+    const url = entityOfMainStream(path)
+    return policy && url !== null ? [{ subscription: subscriptionOf(url, policy), acked: before }] : []
+  })
+}

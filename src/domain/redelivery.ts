@@ -1,0 +1,24 @@
+/** When a delivery that failed is tried again (spec/06 §4). Pure, but for the dice. */
+const firstMs = 1_000
+const mostMs = 60_000
+const spread = 0.2
+/** The longest `retry-after` that a handler may ask for. */
+const mostAskedMs = 600_000
+
+/** After the `failures`-th failure in a row; `retryAfterMs` is what the handler asked for. */
+export function retryInMs(failures: number, retryAfterMs?: number): number {
+  const backOffMs = Math.min(firstMs * 2 ** Math.min(failures - 1, 20), mostMs) * (1 - spread + 2 * spread * Math.random())
+  return Math.round(Math.max(backOffMs, Math.min(retryAfterMs ?? 0, mostAskedMs)))
+}
+
+/** The value of a `retry-after` header: seconds, or a date. Undefined where it is neither. */
+export function retryAfterMsOf(header: string | undefined, nowMs: number): number | undefined {
+  if (header === undefined) return undefined
+  if (/^\d{1,9}$/.test(header.trim())) return Number(header) * 1_000
+  const atMs = Date.parse(header)
+  return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs)
+}
+
+/** How long an announcement stays alone before the next, after `announcements` of them. */
+export const announceAgainMs = (announcements: number, firstAgainMs: number): number =>
+  firstAgainMs * 2 ** Math.min(Math.max(announcements - 1, 0), 6)

@@ -1,0 +1,81 @@
+/**
+ * Writing through the public stream protocol, behind the checks of `stream-access.ts`: appends of handlers (spec/03 §8.2–8.4), plain streams (§9.3).
+ *
+ * R1  To the stream of an entity only the write token of its current claim writes; it is judged once more under the stream's lock.
+ * R2  Nobody but the server closes, makes or removes the stream of an entity.
+ */
+import type { Pipeline, PipelineAppend } from '../dispatch/pipeline.js'
+import { barOf, entitiesAskedBy, itemsOf } from '../dispatch/pipeline.js'
+import { hashOfToken } from '../dispatch/wake-tokens.js'
+import { errors } from '../domain/errors.js'
+import { refuseEvent } from '../domain/event-gate.js'
+import { type EntityUrl, entityOfMainStream, mainStream, type StreamPath } from '../domain/ids.js'
+import type { Queryable } from '../registry/database.js'
+import { statusesOf } from '../registry/statuses.js'
+import { writeTokenHashes } from '../registry/wakes.js'
+import type { AppendRequest, AppendVerdict, CreateRequest, CreateVerdict, DeleteVerdict, StreamStore } from '../streams/store.js'
+import type { Directory } from './directory.js'
+
+export class StreamWriting {
+  readonly #directory: Directory
+  readonly #pipeline: Pipeline
+  readonly #streams: Pick<StreamStore, 'head'>
+  readonly #database: Queryable
+
+  constructor(parts: {
+    readonly directory: Directory
+    readonly pipeline: Pipeline
+    readonly streams: Pick<StreamStore, 'head'>
+    readonly database: Queryable
+  }) {
+    this.#directory = parts.directory
+    this.#pipeline = parts.pipeline
+    this.#streams = parts.streams
+    this.#database = parts.database
+  }
+
+  /** `token`: as the client presents it. Throws the refusals of spec/03 §8.2; those of the stream layer are the verdict. */
+  async append(path: StreamPath, append: AppendRequest, token: string | null): Promise<AppendVerdict> {
+    const url = entityOfMainStream(path)
+    const entity = url === null ? null : await this.#directory.entity(url)
+    const checked = entity === null ? append : await this.#ofHandler(entity.url, append, token)
+    const verdict = await this.#pipeline.append({ path, ...checked })
+    if (verdict.outcome === 'barred') throw verdict.error
+    return verdict
+  }
+
+  /** R2: never a main stream, also where a foreign stream server has lost one. */
+  async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
+    const head = entityOfMainStream(path) === null ? null : await this.#streams.head(path)
+    if (head?.outcome === 'refused') return head
+    return await this.#pipeline.create(path, request)
+  }
+
+  async delete(path: StreamPath): Promise<DeleteVerdict> {
+    return await this.#pipeline.delete(path)
+  }
+
+  async #ofHandler(url: EntityUrl, append: AppendRequest, token: string | null): Promise<Omit<PipelineAppend, 'path'>> {
+    if (token === null) throw errors.INVALID_WRITE_TOKEN()
+    if (append.close === true) throw errors.INVALID_REQUEST('The stream of an entity is closed by its server only') // R2
+    const writer = { to: url, tokenHash: hashOfToken(token) }
+    const events = itemsOf(append)
+    const schemas = (await this.#directory.schemas(url))?.state ?? null
+    if (schemas === null) return { ...append, events, writer }
+    await this.#refuseUnlessCurrent({ path: mainStream(url), ...append, writer }) // before what its events are refused for
+    for (const event of events) {
+      const refusal = typeof event === 'object' && event !== null ? refuseEvent(schemas, event) : null
+      if (refusal !== null) throw refusal
+    }
+    return { ...append, events, writer }
+  }
+
+  async #refuseUnlessCurrent(append: PipelineAppend): Promise<void> {
+    const [statuses, tokens] = await Promise.all([
+      statusesOf(this.#database, entitiesAskedBy([append])),
+      writeTokenHashes(this.#database, [append.path]),
+    ])
+    const bar = barOf(append, { statuses, tokens })
+    if (bar !== null) throw bar
+  }
+}

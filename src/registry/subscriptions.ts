@@ -1,0 +1,208 @@
+/** Subscriptions and their links: who is to be woken by which stream (spec/06 §3). What is in flight is in `wakes.ts`. */
+import type { EntityStatus } from '../domain/entity.js'
+import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
+import { defaultLeaseTtlMs, type EntitySubscription, type Mount, nothingAcked, type SubscriptionType } from '../domain/subscriptions.js'
+import { type Queryable, sql, type Transaction } from './database.js'
+
+export interface NewLink {
+  readonly subscriptionId: string
+  readonly path: string
+  readonly acked: string
+}
+
+/** What the server's own subscriptions are compared with: nobody confirms them by a PUT. */
+const ownConfiguration = 'own'
+
+/**
+ * Makes the server's own subscriptions of these entities, each linked at `acked`. One that stands is left alone; what somebody else put at its id
+ * is replaced: nobody may stand between an entity and its handler. Generations go on where an earlier subscription of the entity ended.
+ */
+export async function insertEntitySubscriptions(
+  tx: Transaction,
+  wanted: readonly { readonly subscription: EntitySubscription; readonly acked: Offset }[],
+): Promise<void> {
+  if (wanted.length === 0) return
+  const subscriptions = wanted.map(({ subscription }) => subscription)
+  await tx.query(sql`
+    INSERT INTO subscriptions AS s (tenant_id, id, type, configuration, webhook_url, wake_stream, lease_ttl_ms, description, entity_url, runner_id, generation)
+    SELECT ${tx.tenant}, i.id, i.type, ${ownConfiguration}, i.webhook_url, coalesce(r.wake_stream, i.wake_stream), ${defaultLeaseTtlMs}, i.description, i.entity_url, i.runner_id,
+           coalesce(d.last_epoch, 0)
+      FROM unnest(${subscriptions.map((s) => s.id)}::text[], ${subscriptions.map((s) => s.type)}::text[], ${subscriptions.map((s) => s.webhookUrl)}::text[],
+                  ${subscriptions.map((s) => s.wakeStream)}::text[], ${subscriptions.map((s) => s.description)}::text[],
+                  ${subscriptions.map((s) => s.entityUrl)}::text[], ${subscriptions.map((s) => s.runnerId)}::text[])
+           AS i (id, type, webhook_url, wake_stream, description, entity_url, runner_id)
+      LEFT JOIN entity_dispatch_state d ON d.tenant_id = ${tx.tenant} AND d.entity_url = i.entity_url COLLATE "C"
+      LEFT JOIN runners r ON r.tenant_id = ${tx.tenant} AND r.id = i.runner_id COLLATE "C"
+     ORDER BY i.id COLLATE "C"
+        ON CONFLICT (tenant_id, id) DO UPDATE
+       SET type = excluded.type, configuration = excluded.configuration, webhook_url = excluded.webhook_url, wake_stream = excluded.wake_stream,
+           lease_ttl_ms = excluded.lease_ttl_ms, description = excluded.description, entity_url = excluded.entity_url, runner_id = excluded.runner_id,
+           generation = greatest(s.generation, excluded.generation) + 1, mount = '', pattern = NULL, pattern_prefix = NULL, created_by = NULL,
+           wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, lease_until = NULL, due_at = NULL
+     WHERE s.entity_url IS DISTINCT FROM excluded.entity_url`)
+  await insertLinks(
+    tx,
+    wanted.map(({ subscription, acked }) => ({ subscriptionId: subscription.id, path: subscription.stream, acked })),
+    'explicit',
+  )
+}
+
+/** Links that stand keep their offset (spec/06 §3.1). */
+export async function insertLinks(tx: Transaction, links: readonly NewLink[], by: 'explicit' | 'glob'): Promise<void> {
+  if (links.length === 0) return
+  const isExplicit = by === 'explicit'
+  await tx.query(sql`
+    INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
+    SELECT ${tx.tenant}, i.path, i.id, ${isExplicit}, ${!isExplicit}, i.acked
+      FROM unnest(${links.map((l) => l.path)}::text[], ${links.map((l) => l.subscriptionId)}::text[], ${links.map((l) => l.acked)}::text[]) AS i (path, id, acked)
+     ORDER BY i.path COLLATE "C", i.id COLLATE "C"
+        ON CONFLICT (tenant_id, path, subscription_id) DO UPDATE
+       SET is_explicit = l.is_explicit OR excluded.is_explicit, is_glob = l.is_glob OR excluded.is_glob`)
+}
+
+export interface PatternSubscription {
+  readonly id: string
+  readonly mount: Mount
+  readonly pattern: string
+}
+
+/** The lock between a new pattern and new streams: who holds it shared makes a stream, who holds it alone makes a pattern, and each sees the other. */
+const patternLock = 'subscription patterns'
+
+export async function sharePatterns(tx: Transaction): Promise<void> {
+  await tx.query(sql`SELECT pg_advisory_xact_lock_shared(hashtextextended(${`${tx.tenant} ${patternLock}`}, 0))`)
+}
+
+export async function ownPatterns(tx: Transaction): Promise<void> {
+  await tx.query(sql`SELECT pg_advisory_xact_lock(hashtextextended(${`${tx.tenant} ${patternLock}`}, 0))`)
+}
+
+/** Those that could match a path with one of these prefixes; whether they do is `matches` (domain). Index: subscriptions_by_prefix. */
+export async function patternsAt(tx: Queryable, prefixes: readonly string[]): Promise<PatternSubscription[]> {
+  const { rows } = await tx.query(sql`
+    SELECT id, mount, pattern FROM subscriptions
+     WHERE tenant_id = ${tx.tenant} AND pattern_prefix = ANY (${prefixes}::text[] COLLATE "C")`)
+  return rows as unknown as PatternSubscription[] // columns as declared in 0007-subscriptions.sql
+}
+
+/** Takes these entities out of dispatch: nothing wakes or writes for them any more (spec/06 §9 "Unlinking"). */
+export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[], mains: readonly StreamPath[]): Promise<void> {
+  if (urls.length === 0) return
+  await tx.query(sql`
+    WITH own AS (
+      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls})
+    ), links AS (
+      DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ANY (${mains})
+    ), tokens AS (
+      DELETE FROM write_tokens WHERE tenant_id = ${tx.tenant} AND path = ANY (${mains})
+    ), claims AS (
+      UPDATE consumer_claims SET status = 'expired', released_at = now(), updated_at = now()
+       WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls}) AND status = 'active'
+    )
+    UPDATE entity_dispatch_state
+       SET active_consumer_id = NULL, active_runner_id = NULL, active_epoch = NULL, active_claimed_at = NULL, active_lease_expires_at = NULL,
+           outstanding_wake_id = NULL, outstanding_wake_target = NULL, outstanding_wake_created_at = NULL, last_released_at = now(), updated_at = now()
+     WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls})`)
+}
+
+/** Streams of these names begin anew: whatever was acked was of former ones. */
+export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]): Promise<void> {
+  await tx.query(sql`
+    UPDATE subscription_links SET acked = ${nothingAcked}
+     WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths}) AND acked <> ${nothingAcked}
+       AND NOT EXISTS (SELECT FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path)`)
+}
+
+/** Which of these streams anybody waits for. */
+export async function linkedPaths(queryable: Queryable, paths: readonly StreamPath[]): Promise<ReadonlySet<string>> {
+  const { rows } = await queryable.query(sql`
+    SELECT DISTINCT path FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ANY (${paths})`)
+  return new Set(rows.map((row) => String(row.path)))
+}
+
+/** A stream is no more, and with it what waited for it. */
+export async function dropLinks(queryable: Queryable, path: StreamPath): Promise<void> {
+  await queryable.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path}`)
+}
+
+export interface StoredSubscription {
+  readonly id: string
+  readonly type: SubscriptionType
+  readonly mount: Mount
+  readonly pattern: string | null
+  readonly configuration: string
+  readonly webhook_url: string | null
+  readonly wake_stream: StreamPath | null
+  readonly lease_ttl_ms: number
+  readonly description: string | null
+  readonly created_by: string | null
+  readonly created_at: Date
+  readonly entity_url: EntityUrl | null
+  readonly runner_id: string | null
+  readonly generation: number
+  readonly wake_id: string | null
+  readonly wake_path: StreamPath | null
+  readonly wake_entity_url: EntityUrl | null
+  readonly attempts: number
+  readonly failures: number
+  readonly holder: string | null
+  readonly lease_until: Date | null
+  readonly lost_leases: number
+}
+
+export async function findSubscription(queryable: Queryable, id: string): Promise<StoredSubscription | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT id, type, mount, pattern, configuration, webhook_url, wake_stream, lease_ttl_ms, description, created_by, created_at, entity_url, runner_id,
+           generation, wake_id, wake_path, wake_entity_url, attempts, failures, holder, lease_until, lost_leases
+      FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND id = ${id}`)
+  return (rows[0] as StoredSubscription | undefined) ?? null // columns as declared in 0007-subscriptions.sql
+}
+
+/** A link, and how its stream stands. */
+export interface LinkState {
+  readonly subscription_id: string
+  readonly path: StreamPath
+  readonly is_explicit: boolean
+  readonly acked: string
+  /** Null: no such stream. */
+  readonly tail: Offset | null
+  /** Of the entity whose main stream this is. */
+  readonly entity_status: EntityStatus | null
+}
+
+/** The links of these subscriptions, in the order of their paths. */
+export async function linksOf(queryable: Queryable, subscriptionIds: readonly string[]): Promise<LinkState[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT l.subscription_id, l.path, l.is_explicit, l.acked, t.tail, e.status AS entity_status
+      FROM subscription_links l
+      LEFT JOIN stream_tails t ON t.tenant_id = l.tenant_id AND t.path = l.path
+      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
+     WHERE l.tenant_id = ${queryable.tenant} AND l.subscription_id = ANY (${subscriptionIds})
+     ORDER BY l.subscription_id, l.path`)
+  return rows as unknown as LinkState[] // columns as selected above
+}
+
+/** The same, of the subscriptions that have these wakes in flight. */
+export async function linksOfWakes(queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT l.subscription_id, l.path, l.is_explicit, l.acked, t.tail, e.status AS entity_status
+      FROM subscriptions s
+      JOIN subscription_links l ON l.tenant_id = s.tenant_id AND l.subscription_id = s.id
+      LEFT JOIN stream_tails t ON t.tenant_id = l.tenant_id AND t.path = l.path
+      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
+     WHERE s.tenant_id = ${queryable.tenant} AND s.wake_id = ANY (${wakeIds})
+     ORDER BY l.subscription_id, l.path`)
+  return rows as unknown as LinkState[] // columns as selected above
+}
+
+/** Whether a stream has entries that nobody has acked. */
+export const hasPending = ({ acked, tail }: Pick<LinkState, 'acked' | 'tail'>): boolean =>
+  tail !== null && tail !== emptyTail && (acked === nothingAcked || tail > acked)
+
+const emptyTail = `${'0'.repeat(16)}_${'0'.repeat(16)}`
+
+/** A paused entity's work waits for its resumption; an ended one has none (spec/05 §4, spec/07 §3.7). */
+const heldBack: ReadonlySet<EntityStatus> = new Set(['paused', 'stopping', 'stopped', 'killed'])
+
+/** Whether new entries of this stream may start a wake. */
+export const mayWake = (status: EntityStatus | null): boolean => status === null || !heldBack.has(status)

@@ -1,0 +1,480 @@
+/**
+ * The wake in flight of each subscription: start, delivery, claim, lease, end (spec/06 §4). Set-based: one statement per table for a whole batch.
+ *
+ * K1  A subscription has at most one wake: it starts only from idle, under the lock of its row.
+ * K2  Whoever appends to a linked stream locks the subscription after the append, and looks at it then; whoever ends a wake locks it before it looks
+ *     at the tails. So either the appender finds it idle, or the one who ends it finds the entry: no wake is lost between them.
+ * K3  A delivery is begun by moving `attempts` from n to n + 1: one process carries it out, whoever else meant to.
+ * K4  Every statement names the wake id that it is about: what comes late changes nothing.
+ */
+import type { EntityStatus } from '../domain/entity.js'
+import type { EntityUrl, StreamPath } from '../domain/ids.js'
+import type { Mount, SubscriptionType } from '../domain/subscriptions.js'
+import { type Queryable, sql, type Transaction } from './database.js'
+import { wakeWaiters } from './waiters.js'
+
+/** A subscription that links a stream to which something was appended; its row is locked. */
+export interface Subscriber {
+  readonly id: string
+  readonly path: StreamPath
+  readonly wake_id: string | null
+  readonly acked: string
+  /** Whether it is the server's own, of one entity. */
+  readonly is_own: boolean
+  /** Of the entity whose main stream `path` is. */
+  readonly entity_status: EntityStatus | null
+}
+
+/** K2. Indexes: the keys of links, subscriptions and entities. */
+export async function lockSubscribers(tx: Transaction, paths: readonly StreamPath[]): Promise<Subscriber[]> {
+  const { rows } = await tx.query(sql`
+    SELECT s.id, l.path, l.acked, s.wake_id, s.entity_url IS NOT NULL AS is_own, e.status AS entity_status
+      FROM subscription_links l
+      JOIN subscriptions s ON s.tenant_id = l.tenant_id AND s.id = l.subscription_id
+      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
+     WHERE l.tenant_id = ${tx.tenant} AND l.path = ANY (${paths})
+     ORDER BY s.id
+       FOR NO KEY UPDATE OF s`)
+  return rows as unknown as Subscriber[] // columns as selected above
+}
+
+export interface WakeStart {
+  readonly id: string
+  readonly wakeId: string
+  readonly path: StreamPath
+  readonly entityUrl: EntityUrl | null
+}
+
+/** A wake that is to be delivered now. */
+export interface StartedWake {
+  readonly wakeId: string
+  readonly subscriptionId: string
+  readonly type: SubscriptionType
+  readonly generation: number
+  /** Deliveries begun so far. */
+  readonly attempts: number
+  /** Where to; webhooks only. */
+  readonly webhookUrl: string | null
+  readonly entityUrl: EntityUrl | null
+}
+
+/** Starts a wake for each of these subscriptions, which are idle and locked. Whoever asks delivers within `ownedMs`, then anybody may. */
+export async function startWakes(tx: Transaction, starts: readonly WakeStart[], ownedMs: number): Promise<StartedWake[]> {
+  if (starts.length === 0) return []
+  const { rows } = await tx.query(sql`
+    WITH started AS (
+      UPDATE subscriptions s
+         SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = i.entity_url, attempts = 0, failures = 0,
+             last_error = NULL, started_at = now(), due_at = clock_timestamp() + ${ownedMs} * interval '1 ms', holder = NULL, lease_until = NULL
+        FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
+                    ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)
+       WHERE s.tenant_id = ${tx.tenant} AND s.id = i.id COLLATE "C"
+      RETURNING s.id, s.type, s.generation, s.wake_id, s.wake_path, s.wake_entity_url, s.webhook_url, s.runner_id, s.wake_stream
+    ), noted AS (
+      INSERT INTO wake_notifications (tenant_id, wake_id, entity_url, target_type, target_runner_id, target_webhook_url, runner_wake_stream,
+                                      delivery_status, claim_status, subscription_id, generation)
+      SELECT ${tx.tenant}, wake_id, wake_entity_url, CASE type WHEN 'webhook' THEN 'webhook' WHEN 'pull-wake' THEN CASE WHEN runner_id IS NULL THEN 'worker-pool' ELSE 'runner' END END,
+             runner_id, webhook_url, wake_stream, 'queued', 'unclaimed', id, generation
+        FROM started
+    ), stated AS (
+      INSERT INTO entity_dispatch_state AS d (tenant_id, entity_url, pending_source_streams, pending_since, outstanding_wake_id, outstanding_wake_target,
+                                              outstanding_wake_created_at, last_wake_id, last_epoch)
+      SELECT DISTINCT ON (wake_entity_url) ${tx.tenant}::text, wake_entity_url, jsonb_build_array(wake_path), now(), wake_id,
+             coalesce(runner_id, webhook_url, wake_stream), now(), wake_id, generation
+        FROM started WHERE wake_entity_url IS NOT NULL
+       ORDER BY wake_entity_url, generation DESC
+          ON CONFLICT (tenant_id, entity_url) DO UPDATE
+         SET pending_source_streams = excluded.pending_source_streams, pending_since = excluded.pending_since,
+             outstanding_wake_id = excluded.outstanding_wake_id, outstanding_wake_target = excluded.outstanding_wake_target,
+             outstanding_wake_created_at = excluded.outstanding_wake_created_at, last_wake_id = excluded.last_wake_id,
+             last_epoch = greatest(d.last_epoch, excluded.last_epoch), updated_at = now()
+    )
+    SELECT id, type, generation, wake_id, webhook_url, wake_entity_url, 0 AS attempts FROM started`)
+  return rows.map(startedWake)
+}
+
+/** A wake whose row is locked, and its entity before it. */
+export interface LockedWake {
+  readonly id: string
+  readonly type: SubscriptionType
+  readonly mount: Mount
+  readonly generation: number
+  readonly wake_id: string
+  readonly wake_path: StreamPath
+  readonly wake_entity_url: EntityUrl | null
+  readonly runner_id: string | null
+  readonly webhook_url: string | null
+  readonly wake_stream: StreamPath | null
+  readonly lease_ttl_ms: number
+  readonly attempts: number
+  readonly failures: number
+  readonly holder: string | null
+  readonly has_lease: boolean
+  readonly lease_ended: boolean
+  readonly lost_leases: number
+  /** Since the wake began. */
+  readonly age_ms: number
+}
+
+/** Locks the entities of these wakes, in the order of their URLs. */
+export async function lockWakeEntities(tx: Transaction, wakeIds: readonly string[]): Promise<ReadonlyMap<string, EntityStatus>> {
+  const { rows } = await tx.query(sql`
+    SELECT url, status FROM entities
+     WHERE tenant_id = ${tx.tenant}
+       AND url IN (SELECT wake_entity_url FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}))
+     ORDER BY url
+       FOR NO KEY UPDATE`)
+  return new Map(rows.map((row) => [String(row.url), row.status as EntityStatus]))
+}
+
+/**
+ * Locks the subscriptions whose wakes these are, after their entities (and streams). By wake id. A runner's wakes are announced where it reads now,
+ * not where it read when the subscription was made (spec/07 §6.3).
+ */
+export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Promise<ReadonlyMap<string, LockedWake>> {
+  const { rows } = await tx.query(sql`
+    SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
+           coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
+           lease_ttl_ms, attempts, failures, holder,
+           lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
+           (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms
+      FROM subscriptions s
+     WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
+     ORDER BY id
+       FOR NO KEY UPDATE`)
+  return new Map(rows.map((row) => [String(row.wake_id), row as unknown as LockedWake])) // columns as selected above
+}
+
+export type LockedSubscription = Omit<LockedWake, 'wake_id' | 'wake_path'> & {
+  readonly wake_id: string | null
+  readonly wake_path: StreamPath | null
+}
+
+/** Locks one subscription, and before it the entity that its wakes are about. Null: there is none. */
+export async function lockSubscription(tx: Transaction, id: string): Promise<LockedSubscription | null> {
+  const [, { rows }] = await Promise.all([
+    tx.query(sql`
+      SELECT e.url FROM entities e
+       WHERE e.tenant_id = ${tx.tenant}
+         AND e.url IN (SELECT coalesce(wake_entity_url, entity_url) FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = ${id})
+         FOR NO KEY UPDATE`),
+    tx.query(sql`
+      SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url, wake_stream, lease_ttl_ms, attempts, failures, holder,
+             lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
+             coalesce(extract(epoch FROM clock_timestamp() - started_at) * 1000, 0)::int8 AS age_ms
+        FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = ${id}
+         FOR NO KEY UPDATE`),
+  ])
+  return (rows[0] as LockedSubscription | undefined) ?? null // columns as selected above
+}
+
+/** Whether a wake of this entity is in its handler's hands. */
+export async function isWorkedOn(tx: Transaction, url: EntityUrl): Promise<boolean> {
+  const { count } = await tx.query(sql`
+    SELECT FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_entity_url = ${url} AND lease_until IS NOT NULL LIMIT 1`)
+  return count > 0
+}
+
+/** A wake as it stood a moment ago: its row is not locked. */
+export async function peekWake(
+  queryable: Queryable,
+  wakeId: string,
+): Promise<Pick<LockedWake, 'id' | 'generation' | 'wake_path' | 'wake_entity_url' | 'lost_leases' | 'runner_id'> | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT id, generation, wake_path, wake_entity_url, lost_leases, runner_id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
+  return (rows[0] as unknown as LockedWake | undefined) ?? null // columns as selected above
+}
+
+/** Moves entities that wait to `running`; whoever is paused, stopping or ended stays so. The caller has locked them. */
+export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
+  if (urls.length === 0) return
+  await tx.query(sql`
+    UPDATE entities SET status = 'running', updated_at = ${atMs}
+     WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND status IN ('idle', 'spawning')`)
+}
+
+/** Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. Who waits for them is told. */
+export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
+  if (urls.length === 0) return
+  await tx.query(sql`
+    UPDATE entities e SET status = 'idle', updated_at = ${atMs}
+     WHERE e.tenant_id = ${tx.tenant} AND e.url = ANY (${urls}) AND e.status IN ('running', 'spawning')
+       AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL)`)
+  await wakeWaiters(tx, urls)
+}
+
+/** K3. Those wakes whose delivery the caller is to carry out within `limitMs`. */
+export async function beginDeliveries(
+  tx: Transaction,
+  wakes: readonly { readonly wakeId: string; readonly attempts: number }[],
+  limitMs: number,
+): Promise<ReadonlySet<string>> {
+  const { rows } = await tx.query(sql`
+    UPDATE subscriptions s SET attempts = s.attempts + 1, due_at = clock_timestamp() + ${limitMs} * interval '1 ms'
+      FROM unnest(${wakes.map((w) => w.wakeId)}::text[], ${wakes.map((w) => w.attempts)}::int4[]) AS i (wake_id, attempts)
+     WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C" AND s.attempts = i.attempts AND s.lease_until IS NULL
+    RETURNING s.wake_id`)
+  return new Set(rows.map((row) => String(row.wake_id)))
+}
+
+/** The handler has taken these wakes: from now on their lease runs, unless a callback has started it already. */
+export async function setDelivered(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
+  await tx.query(sql`
+    WITH delivered AS (
+      UPDATE subscriptions
+         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+       WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}) AND lease_until IS NULL
+      RETURNING wake_id)
+    UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now()
+      FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
+}
+
+/** An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. */
+export async function setAnnounced(tx: Queryable, wakeId: string, offset: string | null, againMs: number): Promise<void> {
+  await tx.query(sql`
+    WITH announced AS (
+      UPDATE subscriptions SET due_at = clock_timestamp() + ${againMs} * interval '1 ms', last_error = NULL
+       WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL
+      RETURNING wake_id)
+    UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now(), runner_wake_stream_offset = ${offset}
+      FROM announced WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = announced.wake_id`)
+}
+
+/** A delivery has failed; the next is due in `retryInMs`. The caller holds the lock of the wake, which has no lease. */
+export async function setFailed(tx: Transaction, wakeId: string, reason: string, retryInMs: number): Promise<void> {
+  await tx.query(sql`
+    WITH failed AS (
+      UPDATE subscriptions SET failures = failures + 1, last_error = ${reason}, due_at = clock_timestamp() + ${retryInMs} * interval '1 ms'
+       WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId}
+      RETURNING wake_entity_url)
+    UPDATE entity_dispatch_state d SET last_error = ${reason}, updated_at = now()
+      FROM failed WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = failed.wake_entity_url`)
+}
+
+/** The next delivery of a wake that nobody has taken is due in `ms`. */
+export async function setDueIn(queryable: Queryable, wakeId: string, ms: number): Promise<void> {
+  await queryable.query(sql`
+    UPDATE subscriptions SET due_at = clock_timestamp() + ${ms} * interval '1 ms'
+     WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
+}
+
+export interface WakeClaim {
+  readonly wakeId: string
+  readonly holder: string
+  readonly runnerId: string | null
+  readonly tokenHash: Buffer
+}
+
+/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. */
+export async function setClaimed(tx: Transaction, claims: readonly WakeClaim[]): Promise<void> {
+  await tx.query(sql`
+    WITH claimed AS (
+      UPDATE subscriptions s
+         SET due_at = NULL, failures = 0, last_error = NULL, holder = i.holder, lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
+        FROM unnest(${claims.map((c) => c.wakeId)}::text[], ${claims.map((c) => c.holder)}::text[], ${claims.map((c) => c.runnerId)}::text[],
+                    ${claims.map((c) => c.tokenHash.toString('hex'))}::text[]) AS i (wake_id, holder, runner_id, token_hash)
+       WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
+      RETURNING s.wake_id, s.generation, s.wake_path, s.wake_entity_url, s.lease_until, i.runner_id, decode(i.token_hash, 'hex') AS token_hash
+    ), noted AS (
+      UPDATE wake_notifications n
+         SET delivery_status = 'delivered', delivered_at = coalesce(n.delivered_at, now()), claim_status = 'claimed', claimed_at = coalesce(n.claimed_at, now())
+        FROM claimed c WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = c.wake_id
+    ), tokens AS (
+      INSERT INTO write_tokens (tenant_id, path, token_hash, wake_id)
+      SELECT DISTINCT ON (wake_path) ${tx.tenant}::text, wake_path, token_hash, wake_id FROM claimed WHERE wake_entity_url IS NOT NULL ORDER BY wake_path
+          ON CONFLICT (tenant_id, path) DO UPDATE SET token_hash = excluded.token_hash, wake_id = excluded.wake_id
+    ), noticed AS (
+      INSERT INTO consumer_claims (tenant_id, consumer_id, epoch, wake_id, entity_url, stream_path, runner_id, status, claimed_at, last_heartbeat_at, lease_expires_at)
+      SELECT ${tx.tenant}, wake_id, generation, wake_id, wake_entity_url, wake_path, runner_id, 'active', now(), now(), lease_until FROM claimed
+          ON CONFLICT (tenant_id, consumer_id, epoch) DO UPDATE
+         SET status = 'active', last_heartbeat_at = now(), lease_expires_at = excluded.lease_expires_at, updated_at = now()
+    )
+    INSERT INTO entity_dispatch_state AS d (tenant_id, entity_url, active_consumer_id, active_runner_id, active_epoch, active_claimed_at, active_lease_expires_at,
+                                            last_wake_id, last_claimed_at, last_epoch)
+    SELECT DISTINCT ON (wake_entity_url) ${tx.tenant}::text, wake_entity_url, wake_id, runner_id, generation, now(), lease_until, wake_id, now(), generation
+      FROM claimed WHERE wake_entity_url IS NOT NULL
+     ORDER BY wake_entity_url, generation DESC
+        ON CONFLICT (tenant_id, entity_url) DO UPDATE
+       SET active_consumer_id = excluded.active_consumer_id, active_runner_id = excluded.active_runner_id, active_epoch = excluded.active_epoch,
+           active_claimed_at = excluded.active_claimed_at, active_lease_expires_at = excluded.active_lease_expires_at, last_claimed_at = excluded.last_claimed_at,
+           outstanding_wake_id = NULL, outstanding_wake_target = NULL, outstanding_wake_created_at = NULL, pending_source_streams = '[]', pending_since = NULL,
+           last_epoch = greatest(d.last_epoch, excluded.last_epoch), updated_at = now()`)
+}
+
+/** A sign of life: the leases of these locked wakes begin anew. */
+export async function renewLeases(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
+  if (wakeIds.length === 0) return
+  await tx.query(sql`
+    WITH renewed AS (
+      UPDATE subscriptions SET due_at = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+       WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
+      RETURNING wake_id, generation, lease_until)
+    UPDATE consumer_claims c SET last_heartbeat_at = now(), lease_expires_at = r.lease_until, updated_at = now()
+      FROM renewed r WHERE c.tenant_id = ${tx.tenant} AND c.consumer_id = r.wake_id AND c.epoch = r.generation`)
+}
+
+export interface Ack {
+  readonly subscriptionId: string
+  readonly path: string
+  readonly offset: string
+}
+
+export async function setAcked(tx: Transaction, acks: readonly Ack[]): Promise<void> {
+  if (acks.length === 0) return
+  await tx.query(sql`
+    UPDATE subscription_links l SET acked = i.acked
+      FROM unnest(${acks.map((a) => a.subscriptionId)}::text[], ${acks.map((a) => a.path)}::text[], ${acks.map((a) => a.offset)}::text[]) AS i (id, path, acked)
+     WHERE l.tenant_id = ${tx.tenant} AND l.subscription_id = i.id COLLATE "C" AND l.path = i.path COLLATE "C"`)
+}
+
+export interface WakeEnd {
+  readonly wakeId: string
+  readonly as: 'released' | 'expired'
+  /** What was acked with it: path → offset. */
+  readonly acked: Readonly<Record<string, string>>
+  /** Wakes in a row that ended with their lease, without an ack. */
+  readonly lostLeases: number
+}
+
+/** Ends these locked wakes: subscription idle, token gone, claim closed, dispatch state cleared. */
+export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promise<void> {
+  if (ends.length === 0) return
+  await tx.query(sql`
+    WITH ended AS (
+      UPDATE subscriptions s
+         SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, lease_until = NULL, due_at = NULL, started_at = NULL, failures = 0,
+             last_error = NULL, lost_leases = i.lost_leases
+        FROM unnest(${ends.map((e) => e.wakeId)}::text[], ${ends.map((e) => e.as)}::text[], ${ends.map((e) => JSON.stringify(e.acked))}::text[],
+                    ${ends.map((e) => e.lostLeases)}::int4[]) AS i (wake_id, how, acked, lost_leases)
+       WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
+      RETURNING i.wake_id, s.generation, i.how, i.acked
+    ), tokens AS (
+      DELETE FROM write_tokens w USING ended WHERE w.tenant_id = ${tx.tenant} AND w.wake_id = ended.wake_id COLLATE "C"
+    ), claims AS (
+      UPDATE consumer_claims c SET status = ended.how, released_at = now(), acked_streams = ended.acked::jsonb, updated_at = now()
+        FROM ended WHERE c.tenant_id = ${tx.tenant} AND c.consumer_id = ended.wake_id COLLATE "C" AND c.epoch = ended.generation
+    ), states AS (
+      UPDATE entity_dispatch_state d
+         SET active_consumer_id = NULL, active_runner_id = NULL, active_epoch = NULL, active_claimed_at = NULL, active_lease_expires_at = NULL,
+             outstanding_wake_id = NULL, outstanding_wake_target = NULL, outstanding_wake_created_at = NULL, pending_source_streams = '[]', pending_since = NULL,
+             last_released_at = now(), last_completed_at = CASE WHEN ended.how = 'released' THEN now() ELSE d.last_completed_at END, updated_at = now()
+        FROM ended
+        JOIN wake_notifications n ON n.tenant_id = ${tx.tenant} AND n.wake_id = ended.wake_id COLLATE "C"
+       WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = n.entity_url AND (d.active_consumer_id = ended.wake_id OR d.outstanding_wake_id = ended.wake_id)
+    )
+    UPDATE wake_notifications n
+       SET claim_status = CASE WHEN ended.how = 'released' THEN 'completed' ELSE 'expired' END, resolved_at = now()
+      FROM ended WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = ended.wake_id COLLATE "C"`)
+}
+
+/** What a wake id names, in flight or past; null: it never was one of ours. */
+export async function findWake(
+  queryable: Queryable,
+  wakeId: string,
+): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT subscription_id, entity_url FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
+  const [row] = rows
+  return row === undefined ? null : { subscriptionId: String(row.subscription_id), isAboutEntity: row.entity_url !== null }
+}
+
+/** Wakes whose next delivery is due, oldest first; whoever begins one moves its deadline on (K3). Index: subscriptions_by_due. */
+export async function dueWakes(queryable: Queryable, limit: number): Promise<StartedWake[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
+     WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+     ORDER BY due_at
+     LIMIT ${limit}`)
+  return rows.map(startedWake)
+}
+
+/** The wake as it stands, where it still waits for a delivery. */
+export async function undeliveredWake(queryable: Queryable, wakeId: string): Promise<StartedWake | null> {
+  const { rows } = await queryable.query(sql`
+    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
+     WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
+  return rows[0] === undefined ? null : startedWake(rows[0])
+}
+
+const startedWake = (row: Readonly<Record<string, unknown>>): StartedWake => ({
+  wakeId: String(row.wake_id),
+  subscriptionId: String(row.id),
+  type: row.type as SubscriptionType,
+  generation: Number(row.generation),
+  attempts: Number(row.attempts),
+  webhookUrl: row.webhook_url as string | null,
+  entityUrl: row.wake_entity_url as EntityUrl | null,
+})
+
+/** Wakes whose lease has ended. Index: subscriptions_by_lease. */
+export async function endedLeases(queryable: Queryable, limit: number): Promise<string[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT wake_id FROM subscriptions
+     WHERE lease_until <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+     ORDER BY lease_until
+     LIMIT ${limit}`)
+  return rows.map((row) => String(row.wake_id))
+}
+
+/** The token that may write to each of these main streams: its hash. */
+export async function writeTokenHashes(queryable: Queryable, paths: readonly string[]): Promise<ReadonlyMap<string, Buffer>> {
+  const { rows } = await queryable.query(sql`
+    SELECT path, token_hash FROM write_tokens WHERE tenant_id = ${queryable.tenant} AND path = ANY (${paths})`)
+  return new Map(rows.map((row) => [String(row.path), row.token_hash as Buffer]))
+}
+
+/** A wake whose deliveries have failed for good: it stays, with what was acked before it, until somebody delivers it again or forgets it. */
+export async function setDead(
+  tx: Transaction,
+  dead: {
+    readonly wakeId: string
+    readonly reason: string
+    readonly attempts: number
+    readonly ackedBefore: Readonly<Record<string, string>>
+  },
+): Promise<void> {
+  await tx.query(sql`
+    UPDATE wake_notifications
+       SET delivery_status = 'failed', last_error = ${dead.reason}, attempts = ${dead.attempts}, acked_before = ${JSON.stringify(dead.ackedBefore)}::jsonb,
+           resolved_at = now()
+     WHERE tenant_id = ${tx.tenant} AND wake_id = ${dead.wakeId}`)
+}
+
+/** Which of these entities are in the hands of a handler. */
+export async function workedOn(queryable: Queryable, urls: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
+  const { rows } = await queryable.query(sql`
+    SELECT DISTINCT wake_entity_url AS url FROM subscriptions
+     WHERE tenant_id = ${queryable.tenant} AND wake_entity_url = ANY (${urls}) AND lease_until IS NOT NULL`)
+  return new Set(rows.map((row) => String(row.url)))
+}
+
+/** Entities that are to stop, and that nobody works on, or for longer than `graceMs`. */
+export async function unfinishedStops(
+  queryable: Queryable,
+  graceMs: number,
+  limit: number,
+): Promise<{ readonly url: EntityUrl; readonly isOverdue: boolean }[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT e.url, e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8 AS is_overdue
+      FROM entities e
+     WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
+       AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8
+            OR NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL))
+     LIMIT ${limit}`)
+  return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))
+}
+
+/** Forgets what became of wakes and claims more than `keepS` seconds ago, at most `limit` of each; dead letters stay. How many went. */
+export async function forgetWakes(queryable: Queryable, keepS: number, limit: number): Promise<number> {
+  const wakes = await queryable.query(sql`
+    DELETE FROM wake_notifications WHERE (tenant_id, wake_id) IN
+      (SELECT tenant_id, wake_id FROM wake_notifications
+        WHERE tenant_id = ${queryable.tenant} AND created_at < now() - make_interval(secs => ${keepS}) AND resolved_at IS NOT NULL AND delivery_status <> 'failed'
+        ORDER BY created_at LIMIT ${limit})`)
+  const claims = await queryable.query(sql`
+    DELETE FROM consumer_claims WHERE (tenant_id, consumer_id, epoch) IN
+      (SELECT tenant_id, consumer_id, epoch FROM consumer_claims
+        WHERE tenant_id = ${queryable.tenant} AND status <> 'active' AND updated_at < now() - make_interval(secs => ${keepS})
+        ORDER BY updated_at LIMIT ${limit})`)
+  return wakes.count + claims.count
+}

@@ -129,6 +129,11 @@ export const variables = {
     what: '`separate`: this server runs no worker; start one with `npm run worker`.',
   },
   dataDir: { names: ['AGENTS_DATA_DIR'], default: '.data', what: 'Where `npm start` keeps Postgres, Temporal and their logs.' },
+  demo: {
+    names: ['AGENTS_DEMO'],
+    default: 'true',
+    what: '`false`: `npm start` brings no demo agent, the entity type `echo`. Nothing else looks at it.',
+  },
 } as const satisfies Record<string, Variable>
 
 /** Read by `@temporalio/envconfig`; listed for the documentation. */

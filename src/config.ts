@@ -114,6 +114,9 @@ const schemas = {
   taskQueue: text.optional(),
   worker: oneOf('ELECTRIC_AGENTS_WORKER', ['in-process', 'separate']).default('in-process'),
   dataDir: text.default('.data').transform((value) => resolve(value)),
+  demo: oneOf('AGENTS_DEMO', ['true', 'false'])
+    .default('true')
+    .transform((value) => value === 'true'),
 } satisfies Record<keyof typeof variables, z.ZodType>
 const values = z.object(schemas)
 

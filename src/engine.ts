@@ -1,6 +1,7 @@
 /** What every process of ours is made of, whether it answers requests, carries out activities, or both. */
 import type { Logger } from 'pino'
 import { type Activities, allActivities } from './activities/activities.js'
+import type { ForkAttempt, ForkBegun } from './activities/forks.js'
 import { Joinable } from './activities/joining.js'
 import type { Appends, Parts } from './activities/parts.js'
 import type { Configuration } from './config.js'
@@ -10,9 +11,9 @@ import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
 import type { Pipeline } from './dispatch/pipeline.js'
 import { PostgresPipeline } from './dispatch/postgres-pipeline.js'
 import type { Signing } from './dispatch/signing.js'
+import { foreignTails, ownTails, type Tails } from './dispatch/tails.js'
 import { Waking } from './dispatch/waking.js'
 import type { BatchObserver } from './domain/group-commit.js'
-import type { ForkAttempt, ForkBegun } from './activities/forks.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
 import { Directory } from './entities/directory.js'
 import { forkRulesOf } from './entities/fork-rules.js'
@@ -60,9 +61,10 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     await database.close()
     throw failure
   }
-  const waking = new Waking(config.limits, (wakes) => dispatch.deliveries.deliver(wakes)) // none commits before the parts below are there
-  const { streams, pipeline, appends } = streamParts(config, database, log, waking, observers.appends)
-  const dispatch = await buildDispatch({ config, database, pipeline, waking, log, ...given('observe', observers.deliveries) })
+  const { rewriteLoopbackWebhooksTo: rewriteLoopbackTo } = config
+  const waking = new Waking(config.limits, (wakes) => dispatch.deliveries.deliver(wakes), { rewriteLoopbackTo }) // none commits before the parts below are there
+  const { streams, pipeline, appends, tails } = streamParts(config, database, log, waking, observers.appends)
+  const dispatch = await buildDispatch({ config, database, pipeline, waking, tails, log, ...given('observe', observers.deliveries) })
   const directory = new Directory(database, config.limits)
   const rules = new EntityRules(directory, config.limits, advertisedBy(database, directory))
   const rendezvous = new Rendezvous()
@@ -110,7 +112,7 @@ function streamParts(
   log: Logger,
   waking: Waking,
   observe: BatchObserver | undefined,
-): { streams: StreamStore; pipeline: Pipeline; appends: Appends } {
+): { streams: StreamStore; pipeline: Pipeline; appends: Appends; tails: Tails } {
   const { limits } = config
   if (config.streams !== undefined) {
     const { url, bearer } = config.streams
@@ -125,7 +127,7 @@ function streamParts(
       linkIn: (tx, made) => pipeline.linkIn(tx, made),
       sweep: () => pipeline.sweep(),
     }
-    return { streams, pipeline, appends }
+    return { streams, pipeline, appends, tails: foreignTails(database, pipeline) }
   }
   const store = new PostgresStreams({ database, limits })
   const pipeline = new PostgresPipeline({ database, store, streams: store.transactional, waking, limits, ...given('observe', observe) })
@@ -136,7 +138,7 @@ function streamParts(
     appendIn: (tx, written) => pipeline.appendIn(tx, written),
     announce: (paths) => pipeline.announce(paths),
   }
-  return { streams: store, pipeline, appends }
+  return { streams: store, pipeline, appends, tails: ownTails(store.transactional) }
 }
 
 /** The member `name`, where there is a value for it. */

@@ -19,6 +19,7 @@ import { Discovery } from './entities/discovery.js'
 import { Forking, largeOfFork } from './entities/forking.js'
 import { InboxEditing } from './entities/inbox-editing.js'
 import { Operations } from './entities/operations.js'
+import { RunnerClaiming } from './entities/runner-claiming.js'
 import { Runners } from './entities/runners.js'
 import { Sending } from './entities/sending.js'
 import { Signalling } from './entities/signalling.js'
@@ -37,7 +38,7 @@ import { Metrics } from './metrics.js'
 import { isScript, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { insertUsers } from './registry/spawning.js'
-import { findWake } from './registry/wakes.js'
+import { announceAgain, isWake } from './registry/wakes.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
 import { connectTemporal, identity, installRuntime, type RunningWorker, startRelay, startWorker } from './worker.js'
 
@@ -120,7 +121,7 @@ async function serve(
     streams: engine.streams,
     signing: engine.signing,
     streamWriting: new StreamWriting(engine),
-    dispatch: { ...engine.dispatch, wake: (wakeId) => findWake(engine.database, wakeId) },
+    dispatch: { ...engine.dispatch, isWake: (wakeId) => isWake(engine.database, wakeId) },
     principalEntities: { ensure: (principal) => useCases.spawning.ensurePrincipal(principal) },
     ...useCases,
     authentication: authenticationOf(config, log, embedding),
@@ -216,7 +217,8 @@ function buildUseCases(
     attachments: new Attachments({ ...engine, limits: config.limits }),
     tagging: new Tagging(engine.pipeline, config.limits),
     sending: new Sending({ ...engine, ensurePrincipal: (principal) => spawning.ensurePrincipal(principal) }),
-    runners: new Runners({ ...engine, limits: config.limits }),
+    runners: new Runners({ ...engine, limits: config.limits, onAvailable: (runnerId) => announceAgain(engine.database, runnerId) }),
+    runnerClaiming: new RunnerClaiming(engine.database, engine.directory, engine.dispatch),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     forking: new Forking({ ...shared, rules: engine.rules, directory: engine.directory, operations: forks }),
     entityTypes: new EntityTypes(engine.database, {

@@ -1,8 +1,8 @@
 /** All activities of a worker. */
 import { foreignForkActivities } from './foreign-forks.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
-import type { Parts } from './parts.js'
 import { forkActivities } from './forks.js'
+import type { Parts } from './parts.js'
 import { signalActivities } from './signals.js'
 import { spawnActivities } from './spawns.js'
 import { sweepActivities } from './sweep.js'

@@ -14,8 +14,8 @@ import { createStreams, type PlannedFork } from './fork-copies.js'
 import { rootAtCut } from './fork-cuts.js'
 import { LookAgain, type RootAtCut, type ShareStreams } from './fork-findings.js'
 import { createTogether } from './new-entities.js'
-import type { Appends, CheckedFork, Parts } from './parts.js'
 import { inParallel } from './parallel.js'
+import type { Appends, CheckedFork, Parts } from './parts.js'
 
 /** Forks whose rows are inserted. */
 export interface Inserted {

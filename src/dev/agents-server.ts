@@ -42,10 +42,15 @@ const defaultReadyWithinMs = 60_000
 /** The mark of a process that belongs to `folder`. */
 export const folderMark = (folder: string): string => `--data-folder=${folder}`
 
+/** Where a server that listens on `host` answers, from this machine. */
+export function addressOf({ host, port }: { readonly host: string; readonly port: number }): string {
+  const reachable = ['0.0.0.0', '::', ''].includes(host) ? '127.0.0.1' : host
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`
+}
+
 /** Starts the server; it is there when it answers on its port, which it opens when everything else is ready. */
 export async function startAgentsServer(options: AgentsServerOptions): Promise<AgentsPart> {
-  const host = ['0.0.0.0', '::', ''].includes(options.host) ? '127.0.0.1' : options.host
-  const address = `http://${host.includes(':') ? `[${host}]` : host}:${options.port}`
+  const address = addressOf(options)
   const child = new Child(launch('server', options, { ELECTRIC_AGENTS_HOST: options.host, ELECTRIC_AGENTS_PORT: String(options.port) }))
   await untilReady('server', child, options.readyWithinMs ?? defaultReadyWithinMs, async () => await answersHealth(address))
   return partOf('server', child, address)

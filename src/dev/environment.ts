@@ -1,19 +1,20 @@
 /**
- * The one-command environment: Postgres, Temporal and our server as one tree of processes.
+ * The one-command environment: Postgres, Temporal and our server as one tree of processes, and a demo agent in the main one.
  *
  * V1  Nothing is started before the configuration is valid, the data folder is ours and the port is free.
  * V2  Parts that do not need each other start side by side; the server starts last, its open port says that all is ready.
  * V3  Whatever fails, everything that was started is stopped before the failure is told.
- * V4  `stop` ends the server first, then what it uses, within ten seconds.
+ * V4  `stop` ends the demo agent first, then the server, then what it uses, within ten seconds.
  */
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { type Configuration, loadConfiguration } from '../config.js'
 import { variables } from '../config-variables.js'
 import type { Environment } from '../env-file.js'
-import { startAgentsServer } from './agents-server.js'
+import { addressOf, startAgentsServer } from './agents-server.js'
 import { stopChildren } from './child.js'
 import { releaseDataFolder, takeDataFolder } from './data-folder.js'
+import { startDemoAgent } from './demo-agent.js'
 import { startEmbeddedPostgres } from './embedded-postgres.js'
 import { givenPostgres, givenStreams, givenTemporal } from './given-parts.js'
 import { type Part, PartFailure } from './part.js'
@@ -22,6 +23,8 @@ import { startTemporalServer, type TemporalPart } from './temporal-server.js'
 export interface RunningEnvironment {
   readonly url: string
   readonly temporalUiUrl: string | undefined
+  /** The entity type of the demo agent, if there is one. */
+  readonly demoType: string | undefined
   /** What runs, for people; without passwords. */
   readonly description: readonly (readonly [name: string, what: string])[]
   /** The first part that ended by itself. */
@@ -67,51 +70,79 @@ async function startParts(
 ): Promise<RunningEnvironment> {
   const { environment, say, signal } = options
   const { dataDir: folder, temporal: service, streams } = configuration
-  const log = (name: string): string => join(folder, 'logs', `${name}.log`)
   // V2
   const [postgres, temporal] = await Promise.all([
-    postgresIsGiven ? givenPostgres(configuration.databaseUrl) : startEmbeddedPostgres({ folder, logFile: log('postgres') }),
+    postgresIsGiven ? givenPostgres(configuration.databaseUrl) : startEmbeddedPostgres({ folder, logFile: logIn(folder, 'postgres') }),
     temporalIsGiven(environment)
       ? givenTemporal(service)
-      : startTemporalServer({ folder, say, logFile: log('temporal'), namespaces: [service.namespace] }),
+      : startTemporalServer({ folder, say, logFile: logIn(folder, 'temporal'), namespaces: [service.namespace] }),
     streams === undefined ? undefined : givenStreams(streams.url),
   ])
   signal.throwIfAborted()
-  const server = await startAgentsServer({
-    host: configuration.host,
-    port: configuration.port,
+  const demo = await startDemoAgent({ configuration, serverUrl: addressOf(configuration), say })
+  try {
+    const server = await startServer(configuration, { postgres, temporal }, options)
+    signal.throwIfAborted()
+    const demoType = await demo.serverIsReady()
+    return {
+      url: server.address,
+      temporalUiUrl: isDevServer(temporal) ? temporal.uiUrl : undefined,
+      demoType,
+      description: descriptionOf(configuration, { postgres, temporal, server, demoType }),
+      broken: Promise.race([postgres.broken, temporal.broken, server.broken]),
+      stop: async () => {
+        await demo.stop() // V4
+        await server.stop()
+        await Promise.all([postgres.stop(), temporal.stop()])
+        releaseDataFolder(folder)
+      },
+    }
+  } catch (failure) {
+    await demo.stop() // V3
+    throw failure
+  }
+}
+
+interface UsedParts {
+  readonly postgres: Part
+  readonly temporal: Part | TemporalPart
+}
+
+const logIn = (folder: string, name: string): string => join(folder, 'logs', `${name}.log`)
+
+async function startServer(configuration: Configuration, { postgres, temporal }: UsedParts, options: EnvironmentOptions): Promise<Part> {
+  const { host, port, dataDir: folder } = configuration
+  return await startAgentsServer({
+    host,
+    port,
     folder,
     env: {
       ELECTRIC_AGENTS_DATABASE_URL: postgres.address,
-      ...(isDevServer(temporal) ? onlyThis(environment, temporal, service.namespace) : {}),
+      ...(isDevServer(temporal) ? onlyThis(options.environment, temporal, configuration.temporal.namespace) : {}),
     },
-    logFile: log('server'),
+    logFile: logIn(folder, 'server'),
     onOutput: options.onServerOutput,
   })
-  signal.throwIfAborted()
-  return {
-    url: server.address,
-    temporalUiUrl: isDevServer(temporal) ? temporal.uiUrl : undefined,
-    description: [
-      ['Server', server.shown],
-      ['Temporal UI', isDevServer(temporal) ? (temporal.uiUrl ?? 'none') : `of ${temporal.shown}`],
-      [
-        'Temporal',
-        isDevServer(temporal)
-          ? `${temporal.shown} (dev server ${temporal.binary.version}, ${temporal.binary.from}: ${temporal.binary.path})`
-          : temporal.shown,
-      ],
-      ['Postgres', postgres.shown],
-      ['Streams', streams === undefined ? 'in Postgres' : streams.url],
-      ['Data', folder],
+}
+
+function descriptionOf(
+  { streams, dataDir }: Configuration,
+  { postgres, temporal, server, demoType }: UsedParts & { readonly server: Part; readonly demoType: string | undefined },
+): RunningEnvironment['description'] {
+  return [
+    ['Server', server.shown],
+    ['Temporal UI', isDevServer(temporal) ? (temporal.uiUrl ?? 'none') : `of ${temporal.shown}`],
+    [
+      'Temporal',
+      isDevServer(temporal)
+        ? `${temporal.shown} (dev server ${temporal.binary.version}, ${temporal.binary.from}: ${temporal.binary.path})`
+        : temporal.shown,
     ],
-    broken: Promise.race([postgres.broken, temporal.broken, server.broken]),
-    stop: async () => {
-      await server.stop() // V4
-      await Promise.all([postgres.stop(), temporal.stop()])
-      releaseDataFolder(folder)
-    },
-  }
+    ['Postgres', postgres.shown],
+    ['Streams', streams === undefined ? 'in Postgres' : streams.url],
+    ...(demoType === undefined ? [] : [['Demo agent', `entity type "${demoType}" (AGENTS_DEMO=false: none)`] as const]),
+    ['Data', dataDir],
+  ]
 }
 
 const isDevServer = (part: Part | TemporalPart): part is TemporalPart => 'binary' in part

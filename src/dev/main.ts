@@ -76,8 +76,7 @@ function lineOf(failure: unknown): string {
   return failure instanceof Error ? (failure.stack ?? failure.message) : String(failure)
 }
 
-function announce({ url, description }: RunningEnvironment, tookMs: number): void {
-  const json = "-H 'content-type: application/json'"
+function announce({ url, description, demoType }: RunningEnvironment, tookMs: number): void {
   const lines = [
     '',
     `Ready in ${(tookMs / 1_000).toFixed(1)} s. Ctrl-C stops everything; the data stays.`,
@@ -86,12 +85,25 @@ function announce({ url, description }: RunningEnvironment, tookMs: number): voi
     '',
     'Three commands worth trying next:',
     '',
-    `  curl -X POST ${url}/_electric/entity-types ${json} -d '{"name":"chat","description":"A first agent"}'`,
-    `  curl -X PUT ${url}/_electric/entities/chat/hello ${json} -d '{"initialMessage":"Hello, agent"}'`,
-    `  curl '${url}/chat/hello/main?offset=-1'`,
+    ...(demoType === undefined ? commandsWithoutAgent(url) : commandsFor(demoType, url)).map((command) => `  ${command}`),
     '',
   ]
   say(lines.join('\n'))
 }
+
+const json = "-H 'content-type: application/json'"
+
+/** Spawn it, follow it live, and talk to it from another terminal. */
+const commandsFor = (type: string, url: string): readonly string[] => [
+  `curl -X PUT ${url}/_electric/entities/${type}/hello ${json} -d '{"initialMessage":"Hello, agent"}'`,
+  `curl -N '${url}/${type}/hello/main?offset=-1&live=sse'`,
+  `curl -X POST ${url}/_electric/entities/${type}/hello/send ${json} -d '{"payload":"How are you?"}'`,
+]
+
+const commandsWithoutAgent = (url: string): readonly string[] => [
+  `curl -X POST ${url}/_electric/entity-types ${json} -d '{"name":"chat","description":"A first agent"}'`,
+  `curl -X PUT ${url}/_electric/entities/chat/hello ${json} -d '{"initialMessage":"Hello, agent"}'`,
+  `curl '${url}/chat/hello/main?offset=-1'`,
+]
 
 if (isScript(import.meta.url)) await runDevelopment()

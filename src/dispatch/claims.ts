@@ -16,7 +16,7 @@ import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
-import { type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
+import { dropLink, type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import {
   endWakes,
   type LockedWake,
@@ -42,6 +42,13 @@ export interface ClaimsParts {
   readonly waking: Waking
   readonly stopping: Stopping
   readonly limits: Limits
+  /** Ends a wake whose lease has ended, as `Expiry` does. */
+  readonly expire: (wakeId: string) => Promise<boolean>
+}
+
+interface Granted {
+  /** Whether the wake is about an entity, to whose stream its holder writes. */
+  readonly writes: boolean
 }
 
 interface TokenClaim extends WakeIdentity {
@@ -64,13 +71,18 @@ export type ClaimVerdict =
   /** The entity takes no work now: paused, or ended. */
   | { readonly outcome: 'held-back' }
 
+interface Lapsed {
+  readonly outcome: 'lapsed'
+  readonly wakeId: string
+}
+
 export interface CallbackAnswer {
   readonly nextWake: boolean
 }
 
 export class Claims {
   readonly #parts: ClaimsParts
-  readonly #claims: GroupCommit<TokenClaim, true | AgentsError>
+  readonly #claims: GroupCommit<TokenClaim, Granted | AgentsError>
   readonly #callbacks: GroupCommit<Callback, CallbackAnswer | AgentsError>
 
   constructor(parts: ClaimsParts) {
@@ -85,11 +97,11 @@ export class Claims {
     this.#callbacks = new GroupCommit((callbacks) => this.#applyAll(callbacks), bounds)
   }
 
-  /** Claims a delivered wake; `holder` is shown to operators. The token for the entity's stream (M1). Throws FENCED. */
-  async claim(wake: WakeIdentity, holder: string): Promise<string> {
+  /** Claims a delivered wake; `holder` is shown to operators. The token for the stream of its entity, where it is about one (M1). Throws FENCED. */
+  async claim(wake: WakeIdentity, holder: string): Promise<string | null> {
     const verdict = await this.#claims.add({ ...wake, holder })
     if (verdict instanceof AgentsError) throw verdict
-    return this.#parts.tokens.writeToken(wake)
+    return verdict.writes ? this.#parts.tokens.writeToken(wake) : null
   }
 
   /** A heartbeat, acks, a done or a release. Throws FENCED, INVALID_OFFSET. */
@@ -101,14 +113,26 @@ export class Claims {
 
   /** The wake of `subscriptionId` for whoever asks first: the outstanding one, or a new one where work is pending (spec/06 §3.2 "claim"). */
   async claimNext(subscriptionId: string, worker: string): Promise<ClaimVerdict> {
-    return await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, subscriptionId, worker))
+    for (;;) {
+      const verdict = await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, subscriptionId, worker))
+      if (verdict.outcome !== 'lapsed') return verdict
+      await this.#parts.expire(verdict.wakeId) // the former holder is fenced by the next generation, not joined
+    }
+  }
+
+  /** A wake that its claimer cannot work on: it ends, and its stream wakes this subscription no more (spec/07 §3.7 row 6). */
+  async giveBack({ id, wake_id, wake_path, lost_leases }: LockedWake): Promise<void> {
+    await this.#parts.database.transaction(async (tx) => {
+      await lockSubscription(tx, id)
+      await Promise.all([endWakes(tx, [asHeldBack({ wake_id, lost_leases })]), dropLink(tx, id, wake_path)])
+    })
   }
 
   async drained(): Promise<void> {
     await Promise.all([this.#claims.drained(), this.#callbacks.drained()])
   }
 
-  async #claimAll(claims: readonly TokenClaim[]): Promise<readonly (true | AgentsError)[]> {
+  async #claimAll(claims: readonly TokenClaim[]): Promise<readonly (Granted | AgentsError)[]> {
     return await this.#parts.database.transaction(async (tx) => {
       const wakeIds = [...new Set(claims.map(({ wakeId }) => wakeId))]
       const [statuses, wakes] = await Promise.all([lockWakeEntities(tx, wakeIds), lockWakes(tx, wakeIds)])
@@ -119,13 +143,13 @@ export class Claims {
         if (wake === undefined || wake.generation !== claim.generation || wake.id !== claim.subscriptionId) return errors.FENCED()
         const status = wake.wake_entity_url === null ? null : statuses.get(wake.wake_entity_url)
         if (status === undefined) return errors.FENCED() // the entity is gone
-        if (status !== 'stopping' && !mayWake(status)) {
-          heldBack.add(wake)
+        if (status !== 'stopping' && !mayWake(status) && wake.holder === null) {
+          heldBack.add(wake) // whoever holds it goes on to its next checkpoint (spec/05 §2), and may ask for its token again (M1)
           return errors.NOT_RUNNING()
         }
         const tokenHash = hashOfToken(this.#parts.tokens.writeToken(claim))
         admitted.set(claim.wakeId, { wakeId: claim.wakeId, holder: claim.holder, runnerId: wake.runner_id, tokenHash })
-        return true
+        return { writes: wake.wake_entity_url !== null }
       })
       await this.#take(
         tx,
@@ -192,18 +216,18 @@ export class Claims {
     }
   }
 
-  async #claimNextIn(tx: Transaction, subscriptionId: string, worker: string): Promise<ClaimVerdict> {
+  async #claimNextIn(tx: Transaction, subscriptionId: string, worker: string): Promise<ClaimVerdict | Lapsed> {
     const locked = await lockSubscription(tx, subscriptionId)
     if (locked === null) throw errors.SUBSCRIPTION_NOT_FOUND()
-    if (locked.wake_id !== null && locked.has_lease && !locked.lease_ended)
-      return { outcome: 'taken', holder: locked.holder ?? '', generation: locked.generation }
+    if (locked.wake_id !== null && locked.lease_ended) return { outcome: 'lapsed', wakeId: locked.wake_id }
+    if (locked.wake_id !== null && locked.has_lease) return { outcome: 'taken', holder: locked.holder ?? '', generation: locked.generation }
     const links = await linksOf(tx, [subscriptionId])
     const pending = firstPending(links)
-    if (locked.wake_id !== null && pending === undefined && links.some(({ entity_status }) => !mayWake(entity_status))) {
+    if (pending === undefined) {
+      if (locked.wake_id === null) return { outcome: 'no-work' }
       await endWakes(tx, [asHeldBack({ wake_id: locked.wake_id, lost_leases: locked.lost_leases })])
-      return { outcome: 'held-back' }
+      return { outcome: links.some(({ entity_status }) => !mayWake(entity_status)) ? 'held-back' : 'no-work' } // its streams are gone
     }
-    if (pending === undefined) return { outcome: 'no-work' }
     if (locked.wake_id === null)
       await startWakes(
         tx,

@@ -6,7 +6,7 @@
  */
 import type { Limits } from '../domain/limits.js'
 import type { Database } from '../registry/database.js'
-import { dueWakes, endedLeases } from '../registry/wakes.js'
+import { endedLeases, takeDueWakes } from '../registry/wakes.js'
 import type { Deliveries } from './deliveries.js'
 import type { Expiry } from './expiry.js'
 
@@ -17,7 +17,7 @@ export interface DeadlinesParts {
   readonly database: Database
   readonly deliveries: Deliveries
   readonly expiry: Expiry
-  readonly limits: Pick<Limits, 'deadlinesEveryMs'>
+  readonly limits: Pick<Limits, 'deadlinesEveryMs' | 'wakeOwnedMs'>
   readonly warn: (failure: unknown, text: string) => void
 }
 
@@ -56,8 +56,8 @@ export class Deadlines {
   }
 
   async #lookOnce(): Promise<void> {
-    const { database, deliveries } = this.#parts
-    const [due, ended] = await Promise.all([dueWakes(database, perLook), endedLeases(database, perLook)])
+    const { database, deliveries, limits } = this.#parts
+    const [due, ended] = await Promise.all([takeDueWakes(database, perLook, limits.wakeOwnedMs), endedLeases(database, perLook)])
     deliveries.deliver(due)
     await this.#expireAll([...ended])
   }

@@ -14,11 +14,10 @@ import { errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
-import { announceAgainMs, retryAfterMsOf, retryInMs } from '../domain/redelivery.js'
-import { nameOfPath } from '../domain/subscriptions.js'
+import { retryAfterMsOf, retryInMs } from '../domain/redelivery.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
-import { type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
+import { hasPending, type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import {
   beginDeliveries,
   endWakes,
@@ -26,7 +25,6 @@ import {
   lockWakeEntities,
   lockWakes,
   type StartedWake,
-  setAnnounced,
   setDead,
   setDelivered,
   setDueIn,
@@ -35,6 +33,7 @@ import {
   setRunning,
   undeliveredWake,
 } from '../registry/wakes.js'
+import { Announcements } from './announcements.js'
 import { asHeldBack, type Claims } from './claims.js'
 import { OriginLanes } from './origin-lanes.js'
 import { type Outbound, OutboundFailure } from './outbound.js'
@@ -85,14 +84,18 @@ const pullOrigin = 'wake streams'
 
 export class Deliveries {
   readonly #parts: DeliveriesParts
+  readonly #announcements: Announcements
   readonly #lanes: OriginLanes
   readonly #begins: GroupCommit<StartedWake, Begun | null>
   readonly #delivered: GroupCommit<string, true>
+  /** What waits in a lane: once is enough. */
+  readonly #waiting = new Set<string>()
   #isClosed = false
 
   constructor(parts: DeliveriesParts) {
     this.#parts = parts
     const { limits } = parts
+    this.#announcements = new Announcements(parts)
     this.#lanes = new OriginLanes({
       perOrigin: limits.maxDeliveriesPerOrigin,
       most: limits.maxDeliveries,
@@ -110,7 +113,7 @@ export class Deliveries {
   /** L1, L3. */
   deliver(wakes: readonly StartedWake[]): void {
     if (this.#isClosed) return
-    for (const wake of wakes) this.#lanes.add(originOf(wake), () => this.#deliverAndHandOver(wake)) // refused: its row's deadline
+    for (const wake of wakes) if (!this.#waiting.has(wake.wakeId)) this.#line(wake)
   }
 
   /** One attempt. Throws where this process could not make one. */
@@ -131,7 +134,18 @@ export class Deliveries {
   async drained(): Promise<void> {
     this.#isClosed = true
     this.#lanes.clear()
+    this.#waiting.clear()
     await this.#lanes.drained()
+  }
+
+  /** A refused one waits for its row's deadline. */
+  #line(wake: StartedWake): void {
+    this.#waiting.add(wake.wakeId)
+    const isTaken = this.#lanes.add(originOf(wake), async () => {
+      this.#waiting.delete(wake.wakeId)
+      await this.#deliverAndHandOver(wake)
+    })
+    if (!isTaken) this.#waiting.delete(wake.wakeId)
   }
 
   async #deliverAndHandOver(wake: StartedWake): Promise<void> {
@@ -156,16 +170,17 @@ export class Deliveries {
     const { database, limits } = this.#parts
     const wakeIds = [...new Set(wakes.map(({ wakeId }) => wakeId))]
     const { begun, stopping } = await database.transaction(async (tx) => {
-      const [statuses, mine, rows, links] = await Promise.all([
+      const [statuses, rows, mine, links] = await Promise.all([
         lockWakeEntities(tx, wakeIds),
-        beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
         lockWakes(tx, wakeIds),
+        beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
         linksOfWakes(tx, wakeIds),
       ])
       const heads = await findEntityHeads(tx, [...statuses.keys()])
-      const ours = [...rows.values()].filter(({ wake_id }) => mine.has(wake_id))
-      const heldBack = ours.filter((wake) => isHeldBack(wake, statuses))
-      const delivered = ours.filter((wake) => !isHeldBack(wake, statuses))
+      const ours = [...rows.values()].flatMap((row) => (mine.has(row.wake_id) ? [{ ...row, attempts: row.attempts + 1 }] : []))
+      const isIdle = (wake: LockedWake) => isHeldBack(wake, statuses) || !hasWork(wake, links)
+      const heldBack = ours.filter(isIdle)
+      const delivered = ours.filter((wake) => !isIdle(wake))
       await Promise.all([
         setRunning(
           tx,
@@ -180,39 +195,20 @@ export class Deliveries {
       }
     })
     for (const url of stopping) await this.#parts.stopping.finish(url)
-    return wakes.map(({ wakeId }) => begun.get(wakeId) ?? null)
+    return wakes.map(({ wakeId }) => {
+      const mine = begun.get(wakeId) ?? null
+      begun.delete(wakeId) // L2: who asked for the same wake in the same batch carries out nothing
+      return mine
+    })
   }
 
   async #deliveredAll(wakeIds: readonly string[]): Promise<readonly true[]> {
-    await this.#parts.database.transaction((tx) => setDelivered(tx, wakeIds))
+    await this.#parts.database.transaction(async (tx) => await Promise.all([lockWakes(tx, wakeIds), setDelivered(tx, wakeIds)]))
     return wakeIds.map(() => true)
   }
 
   async #carryOut(begun: Begun) {
-    return begun.wake.type === 'webhook' ? await this.#call(begun) : await this.#announce(begun)
-  }
-
-  /** An announcement is a hint: it may be repeated, and the claim decides. */
-  async #announce({ wake }: Begun) {
-    const { pipeline, database, limits } = this.#parts
-    const path = wake.wake_stream
-    if (path === null) return over('superseded')
-    const event = {
-      type: 'wake',
-      subscription_id: wake.id,
-      stream: nameOfPath(wake.mount, wake.wake_path),
-      generation: wake.generation,
-      ts: Date.now(),
-    }
-    const append = { path, contentType: 'application/json', body: Buffer.from(JSON.stringify(event)) }
-    let verdict = await pipeline.append(append)
-    if (verdict.outcome === 'refused' && verdict.because === 'missing') {
-      await pipeline.create(path, { contentType: 'application/json' }) // spec/06 §4
-      verdict = await pipeline.append(append)
-    }
-    const offset = verdict.outcome === 'appended' ? verdict.tail : null
-    await setAnnounced(database, wake.wake_id, offset, announceAgainMs(wake.attempts, limits.announceAgainMs))
-    return over('announced')
+    return begun.wake.type === 'webhook' ? await this.#call(begun) : over(await this.#announcements.announce(begun.wake))
   }
 
   async #call(begun: Begun) {
@@ -289,7 +285,7 @@ export class Deliveries {
     const delayMs = retryInMs(failures, askedMs)
     if (isDead) {
       await endWakes(tx, [asHeldBack(wake)])
-      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: wake.attempts, ackedBefore: ackedBy(links) })
+      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
     } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
     if (url !== null) await setIdle(tx, [url], Date.now())
     const stopping = isStopping ? url : null
@@ -312,6 +308,10 @@ function originOf({ type, webhookUrl }: StartedWake): string {
 /** `false` where the wake is about no entity. */
 const isHeldBack = ({ wake_entity_url: url }: LockedWake, statuses: ReadonlyMap<string, EntityStatus>): boolean =>
   url !== null && !mayWake(statuses.get(url) ?? 'killed')
+
+/** Its streams may be gone meanwhile, or acknowledged: a handler is never told of nothing (spec/06 §12). */
+const hasWork = ({ id }: LockedWake, links: readonly LinkState[]): boolean =>
+  links.some((link) => link.subscription_id === id && hasPending(link))
 
 function begunOf(wake: LockedWake, links: readonly LinkState[], heads: ReadonlyMap<string, EntityHead>): Begun {
   const url: EntityUrl | null = wake.wake_entity_url

@@ -4,6 +4,7 @@ import type { Limits } from '../domain/limits.js'
 import type { Database } from '../registry/database.js'
 import { tokenSecret } from '../registry/secrets.js'
 import { Claims } from './claims.js'
+import { DeadLetters } from './dead-letters.js'
 import { Deadlines } from './deadlines.js'
 import { Deliveries, type DeliveryObserver } from './deliveries.js'
 import { Expiry } from './expiry.js'
@@ -14,6 +15,8 @@ import type { Pipeline } from './pipeline.js'
 import { PublicBase } from './public-url.js'
 import { Signing } from './signing.js'
 import { Stopping } from './stopping.js'
+import { Subscriptions } from './subscriptions.js'
+import type { Tails } from './tails.js'
 import { WakeTokens } from './wake-tokens.js'
 import type { Waking } from './waking.js'
 
@@ -26,6 +29,8 @@ export interface Dispatch {
   readonly outbound: Outbound
   readonly signing: Signing
   readonly stopping: Stopping
+  readonly subscriptions: Subscriptions
+  readonly deadLetters: DeadLetters
   readonly tokens: WakeTokens
   readonly waking: Waking
   drained(): Promise<void>
@@ -36,6 +41,7 @@ export interface DispatchConfiguration {
   readonly outbound: OutboundPolicyOptions
   readonly baseUrl?: string | undefined
   readonly webhookSigningKey?: string | undefined
+  readonly rewriteLoopbackWebhooksTo?: string | undefined
 }
 
 export async function buildDispatch(given: {
@@ -43,10 +49,11 @@ export async function buildDispatch(given: {
   readonly database: Database
   readonly pipeline: Pipeline
   readonly waking: Waking
+  readonly tails: Tails
   readonly log: Pick<Logger, 'warn'>
   readonly observe?: DeliveryObserver
 }): Promise<Dispatch> {
-  const { config, database, pipeline, waking, log, observe } = given
+  const { config, database, pipeline, waking, tails, log, observe } = given
   const { limits } = config
   const warn = (failure: unknown, text: string) => log.warn({ err: failure }, text)
   const tokens = new WakeTokens(await tokenSecret(database))
@@ -59,7 +66,7 @@ export async function buildDispatch(given: {
   const base = new PublicBase(database, config.baseUrl)
   const followUps = new FollowUpQueue(warn)
   const stopping = new Stopping(pipeline, (url) => followUps.stopped(url))
-  const claims = new Claims({ database, tokens, waking, stopping, limits })
+  const claims = new Claims({ database, tokens, waking, stopping, limits, expire: (wakeId) => expiry.expire(wakeId) })
   const deliveries = new Deliveries({
     database,
     pipeline,
@@ -76,6 +83,9 @@ export async function buildDispatch(given: {
   })
   const expiry = new Expiry({ pipeline, waking, stopping, limits })
   const deadlines = new Deadlines({ database, deliveries, expiry, limits, warn })
+  const urls = { outbound: config.outbound, rewriteLoopbackTo: config.rewriteLoopbackWebhooksTo }
+  const subscriptions = new Subscriptions({ database, claims, tokens, stopping, tails, urls, limits })
+  const deadLetters = new DeadLetters(database, waking)
   return {
     base,
     claims,
@@ -84,6 +94,8 @@ export async function buildDispatch(given: {
     outbound,
     signing,
     stopping,
+    subscriptions,
+    deadLetters,
     tokens,
     waking,
     followUps,

@@ -13,15 +13,17 @@
 import { randomUUID } from 'node:crypto'
 import type { EntityStatus } from '../domain/entity.js'
 import { type AgentsError, errors } from '../domain/errors.js'
+import { tellsOfLostWake } from '../domain/events.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
-import { dispatchPolicyOf } from '../registry/entities.js'
+import { lostDispatchPolicy } from '../registry/entities.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
 import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
+import { forgetProgress } from '../registry/subscription-editing.js'
 import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
 import { writeTokenHashes } from '../registry/wakes.js'
 import {
@@ -46,7 +48,7 @@ import {
   type Together,
   writtenBy,
 } from './pipeline.js'
-import type { Waking } from './waking.js'
+import type { Appended, Waking } from './waking.js'
 
 /** Events read at once while consequences are drawn. */
 const eventsPerStep = 1_000
@@ -90,7 +92,7 @@ export class ForeignPipeline implements Pipeline {
     return await this.#counted(async () => {
       const admission = await this.#admissions.add(append)
       if ('error' in admission) return { outcome: 'barred', error: admission.error }
-      if (admission.intent === null) return await this.#streams.append(append.path, append)
+      if (admission.intent === null) return await this.#appendUnlinked(append)
       return isWatch(admission.intent) ? await this.#passOn(append, admission.intent) : await this.#land(admission.intent)
     })
   }
@@ -104,7 +106,7 @@ export class ForeignPipeline implements Pipeline {
         return (await linkedPaths(tx, [path])).has(path)
       })
       const verdict = await this.#streams.create(path, request)
-      if (isLinked && verdict.outcome !== 'refused') await this.#drawConsequences(path, null)
+      if (verdict.outcome !== 'refused' && (isLinked || (await this.#isLinked(path)))) await this.#drawConsequences(path, null)
       return verdict
     })
   }
@@ -112,7 +114,19 @@ export class ForeignPipeline implements Pipeline {
   async delete(path: StreamPath): Promise<DeleteVerdict> {
     const verdict = await this.#streams.delete(path)
     await dropLinks(this.#database, path)
+    await forgetProgress(this.#database, path) // of another stream of this name
     return verdict
+  }
+
+  /** A link that was made meanwhile has not been seen by this append, so the append looks for it (`tails.ts` T1). */
+  async #appendUnlinked(append: PipelineAppend): Promise<AppendVerdict> {
+    const verdict = await this.#streams.append(append.path, append)
+    if (verdict.outcome === 'appended' && (await this.#isLinked(append.path))) await this.#drawConsequences(append.path, null)
+    return verdict
+  }
+
+  async #isLinked(path: StreamPath): Promise<boolean> {
+    return (await linkedPaths(this.#database, [path])).has(path)
   }
 
   async #counted<Result>(work: () => Promise<Result>): Promise<Result> {
@@ -171,18 +185,18 @@ export class ForeignPipeline implements Pipeline {
     await this.#landAll(await intentsUpTo(this.#database, id))
   }
 
-  /** Draws the consequences of all that stands on these streams, also of what was written when they were made. */
+  /** Draws the consequences of all that stands on these streams, also of what was written when they were made; of those that are no more it forgets the tail. */
   async catchUp(paths: readonly StreamPath[]): Promise<void> {
     const waiting = [...paths]
     const lane = async () => {
       for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) await this.#catchUp(path)
     }
-    await Promise.all(Array.from({ length: parallelStreams }, lane))
+    await this.#counted(async () => await Promise.all(Array.from({ length: parallelStreams }, lane)))
   }
 
   async #catchUp(path: StreamPath): Promise<void> {
     const [progress, head] = await Promise.all([progressOf(this.#database, [path]), this.#streams.head(path)])
-    if (!isRefused(head) && head.head.tail !== progress.get(path)) await this.#drawConsequences(path, null)
+    if (isRefused(head) || head.head.tail !== progress.get(path)) await this.#drawConsequences(path, null)
   }
 
   /** Takes over what dead processes left. How many intents were landed. */
@@ -265,11 +279,14 @@ export class ForeignPipeline implements Pipeline {
     for (;;) {
       const from = (await progressOf(this.#database, [path])).get(path) ?? null
       const read = await this.#readFrom(path, from ?? zeroOffset)
-      if (read === null) return intentId === null ? undefined : await deleteIntents(this.#database, [intentId]) // the stream is gone, and so is what it said
+      if (read === null) return await this.#forget(path, intentId)
       const moved = await this.#database.transaction(async (tx) => {
+        const url = entityOfMainStream(path)
+        const policy = url === null ? null : await lostDispatchPolicy(tx, url) // A3, for entities that have not ended
         if (!(await moveProgress(tx, path, from, read.next))) return false
         await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
-        if (read.next !== (from ?? zeroOffset)) await this.#wake(tx, path, from ?? zeroOffset)
+        const before = from ?? zeroOffset
+        if (read.next !== before) await this.#wake(tx, { path, before, policy }, read)
         if (read.upToDate && intentId !== null) await deleteIntents(tx, [intentId])
         return true
       })
@@ -277,9 +294,16 @@ export class ForeignPipeline implements Pipeline {
     }
   }
 
-  async #wake(tx: Transaction, path: StreamPath, before: Offset): Promise<void> {
-    const url = entityOfMainStream(path)
-    await this.#waking.appended(tx, [{ path, before, policy: url === null ? null : await dispatchPolicyOf(tx, url) }])
+  /** The stream is gone, and so is what it said. */
+  async #forget(path: StreamPath, intentId: string | null): Promise<void> {
+    if (intentId === null) await forgetProgress(this.#database, path)
+    else await deleteIntents(this.#database, [intentId])
+  }
+
+  async #wake(tx: Transaction, appended: Appended, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {
+    const tellsOnly = isOneEntry(events) && events.some(({ item }) => tellsOfLostWake(item))
+    if (tellsOnly) return await this.#waking.passedOver(tx, appended.path, appended.before, next)
+    await this.#waking.appended(tx, [appended])
   }
 
   /** What follows from entries is only asked of main streams; of others how far they reach. */
@@ -298,6 +322,8 @@ function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent 
   const intent = { id: randomUUID(), path }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
 }
+
+const isOneEntry = (events: StoredEvents['events']): boolean => events.every(({ entry }) => entry === events[0]?.entry)
 
 const isWatch = ({ body, closes }: AppendIntent): boolean => body.length === 0 && !closes
 

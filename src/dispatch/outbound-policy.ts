@@ -69,14 +69,21 @@ export interface OutboundPolicyOptions {
   readonly allowed?: readonly string[]
 }
 
-export function outboundPolicy({ privateNetworks: privates, allowed = [] }: OutboundPolicyOptions): OutboundPolicy {
+/** Whether the operator has named an address, or the host that it was looked up for. */
+export function namedBy(allowed: readonly string[]): (address: string, host: string) => boolean {
   const networks = new BlockList()
   const hosts = new Set(allowed.filter((entry) => !addNetwork(networks, entry)).map((host) => host.toLowerCase()))
+  return (address, host) =>
+    hosts.has(host.toLowerCase()) || (isIP(address) !== 0 && networks.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'))
+}
+
+export function outboundPolicy({ privateNetworks: privates, allowed = [] }: OutboundPolicyOptions): OutboundPolicy {
+  const isNamed = namedBy(allowed)
   return {
     allows: (address, host) => {
       const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
       if (isIP(address) === 0) return false
-      if (hosts.has(host.toLowerCase()) || networks.check(address, family)) return true
+      if (isNamed(address, host)) return true
       if (privateNetworks.check(address, family)) return privates === 'allow'
       return !specialNetworks.check(address, family)
     },

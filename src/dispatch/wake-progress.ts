@@ -4,7 +4,7 @@
  * Several callbacks of one wake in a batch take effect one after the other, each upon what the ones before it left.
  */
 import { type AgentsError, errors } from '../domain/errors.js'
-import { type StreamPath, zeroOffset } from '../domain/ids.js'
+import { parseOffset, type StreamPath, zeroOffset } from '../domain/ids.js'
 import { nothingAcked } from '../domain/subscriptions.js'
 import { hasPending, type LinkState, mayWake } from '../registry/subscriptions.js'
 import type { Ack, LockedWake } from '../registry/wakes.js'
@@ -52,7 +52,7 @@ export class WakeProgress {
       if (refusal !== null) return errors.INVALID_OFFSET(refusal)
       acks.push({ subscriptionId: wake.id, path, offset })
     }
-    const moved = links.map((link) => ({ ...link, acked: acks.findLast(({ path }) => path === link.path)?.offset ?? link.acked }))
+    const moved = links.map((link) => ({ ...link, acked: furthest(acks, link) }))
     this.#links.set(wake.id, moved)
     if (callback.ends === undefined) return { wake, acks, ends: false, next: null }
     this.#ended.add(callback.wakeId)
@@ -65,9 +65,14 @@ const isStale = (wake: LockedWake, { generation, said = {} }: Callback): boolean
   (said.generation !== undefined && said.generation !== wake.generation) ||
   (said.wakeId !== undefined && said.wakeId !== wake.wake_id)
 
+/** Of several acks of one stream the furthest counts. */
+const furthest = (acks: readonly Ack[], { path, acked }: LinkState): string =>
+  acks.filter((ack) => ack.path === path).reduce((far, { offset }) => (offset > far || far === nothingAcked ? offset : far), acked)
+
 function refuseAck(link: LinkState | undefined, offset: string): string | null {
   if (link === undefined) return 'Ack references an unknown subscription stream'
   if (offset === nothingAcked) return 'Ack offset must not be -1'
+  if (parseOffset(offset) === null) return 'Ack offset is malformed'
   if (link.acked !== nothingAcked && offset < link.acked) return 'Ack offset regresses the committed cursor'
   return offset > (link.tail ?? zeroOffset) ? 'Ack offset is beyond stream tail' : null
 }

@@ -5,6 +5,7 @@
  * Both are bound to one wake: when that is over they are worth nothing, whoever has kept them.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { z } from 'zod'
 
 export interface WakeIdentity {
   readonly subscriptionId: string
@@ -20,17 +21,21 @@ export class WakeTokens {
   }
 
   claimToken(wake: WakeIdentity): string {
-    const name = Buffer.from(`${wake.wakeId}:${wake.generation}`).toString('base64url')
+    const name = Buffer.from(JSON.stringify([wake.wakeId, wake.generation, wake.subscriptionId])).toString('base64url')
     return `${name}.${this.#mac('claim', wake).toString('base64url')}`
   }
 
-  /** The wake of `subscriptionId` that `token` was made for; null where it was not made here. */
-  readClaimToken(subscriptionId: string, token: string): WakeIdentity | null {
+  /** The wake that `token` was made for; null where it was not made here. */
+  wakeOf(token: string): WakeIdentity | null {
     const [name = '', mac = '', ...more] = token.split('.')
-    const [, wakeId = '', generation = ''] = /^(w_[0-9a-f]{24}):(\d{1,15})$/.exec(Buffer.from(name, 'base64url').toString('latin1')) ?? []
-    if (wakeId === '' || more.length > 0) return null
-    const wake = { subscriptionId, wakeId, generation: Number(generation) }
-    return isSame(Buffer.from(mac, 'base64url'), this.#mac('claim', wake)) ? wake : null
+    const wake = more.length > 0 ? null : identityIn(Buffer.from(name, 'base64url').toString('utf8'))
+    return wake !== null && isSame(Buffer.from(mac, 'base64url'), this.#mac('claim', wake)) ? wake : null
+  }
+
+  /** The same, of wakes of one subscription. */
+  readClaimToken(subscriptionId: string, token: string): WakeIdentity | null {
+    const wake = this.wakeOf(token)
+    return wake?.subscriptionId === subscriptionId ? wake : null
   }
 
   /** The same for every claim of one wake. */
@@ -43,6 +48,17 @@ export class WakeTokens {
     return createHmac('sha256', this.#secret)
       .update(JSON.stringify([purpose, subscriptionId, wakeId, generation]))
       .digest()
+  }
+}
+
+const identity = z.tuple([z.string(), z.int(), z.string()])
+
+function identityIn(text: string): WakeIdentity | null {
+  try {
+    const [wakeId, generation, subscriptionId] = identity.parse(JSON.parse(text))
+    return { wakeId, generation, subscriptionId }
+  } catch {
+    return null
   }
 }
 

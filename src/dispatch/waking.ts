@@ -9,10 +9,21 @@
  * After the commit the wakes are handed to `deliver` at once; a crash before that leaves rows with a deadline.
  */
 import { randomBytes } from 'node:crypto'
+import { isWebhookUrl } from '../domain/dispatch-policy.js'
 import type { DispatchPolicy } from '../domain/entity.js'
-import { entityOfMainStream, type Offset, type StreamPath } from '../domain/ids.js'
+import { type EntityUrl, entityOfMainStream, type Offset, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
-import { entityOfWake, isLinkable, type MadeStream, matches, nothingAcked, prefixesOf, subscriptionOf } from '../domain/subscriptions.js'
+import { rewriteLoopback } from '../domain/loopback.js'
+import {
+  type EntitySubscription,
+  entityOfWake,
+  isLinkable,
+  type MadeStream,
+  matches,
+  nothingAcked,
+  prefixesOf,
+  subscriptionOf,
+} from '../domain/subscriptions.js'
 import type { Transaction } from '../registry/database.js'
 import {
   hasPending,
@@ -23,7 +34,7 @@ import {
   patternsAt,
   sharePatterns,
 } from '../registry/subscriptions.js'
-import { lockSubscribers, type StartedWake, type Subscriber, startWakes } from '../registry/wakes.js'
+import { lockSubscribers, type StartedWake, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
 
 export interface Appended {
   readonly path: StreamPath
@@ -38,10 +49,16 @@ export const newWakeId = (): string => `w_${randomBytes(12).toString('hex')}`
 export class Waking {
   readonly #ownedMs: number
   readonly #deliver: (wakes: readonly StartedWake[]) => void
+  readonly #rewriteLoopbackTo: string | undefined
 
-  constructor({ wakeOwnedMs }: Pick<Limits, 'wakeOwnedMs'>, deliver: (wakes: readonly StartedWake[]) => void) {
+  constructor(
+    { wakeOwnedMs }: Pick<Limits, 'wakeOwnedMs'>,
+    deliver: (wakes: readonly StartedWake[]) => void,
+    { rewriteLoopbackTo }: { readonly rewriteLoopbackTo?: string | undefined } = {},
+  ) {
     this.#ownedMs = wakeOwnedMs
     this.#deliver = deliver
+    this.#rewriteLoopbackTo = rewriteLoopbackTo
   }
 
   /** A1. To be called after the appends, whose streams are locked. */
@@ -49,9 +66,26 @@ export class Waking {
     if (appended.length === 0) return
     const paths = [...new Set(appended.map(({ path }) => path))]
     const subscribers = await lockSubscribers(tx, paths)
-    const lost = lostSubscriptions(appended, subscribers)
+    const lost = this.#lostBy(appended, subscribers)
     await insertEntitySubscriptions(tx, lost)
     await this.#start(tx, lost.length === 0 ? subscribers : await lockSubscribers(tx, paths))
+  }
+
+  /**
+   * An entry that is work for nobody: whoever waits for nothing else has acknowledged it, all others are woken as by any entry. In one transaction with
+   * its append nothing of the kind is needed: there it is acknowledged with what it is about.
+   */
+  async passedOver(tx: Transaction, path: StreamPath, before: Offset, tail: Offset): Promise<void> {
+    const subscribers = await lockSubscribers(tx, [path])
+    const isCaughtUp = ({ wake_id, acked }: Subscriber): boolean => wake_id === null && acked === before
+    await setAcked(
+      tx,
+      subscribers.filter(isCaughtUp).map(({ id }) => ({ subscriptionId: id, path, offset: tail })),
+    )
+    await this.#start(
+      tx,
+      subscribers.filter((subscriber) => !isCaughtUp(subscriber)),
+    )
   }
 
   /** A2, first half: to be called before streams are made, for all of them. What it answers goes to `made`. */
@@ -67,20 +101,20 @@ export class Waking {
   async made(tx: Transaction, streams: readonly MadeStream[], patterns: readonly PatternSubscription[]): Promise<void> {
     const own = streams.flatMap(({ path, dispatch }) => {
       const url = entityOfMainStream(path)
-      return dispatch === undefined || url === null ? [] : [{ subscription: subscriptionOf(url, dispatch.policy), acked: dispatch.acked }]
+      return dispatch === undefined || url === null ? [] : [{ subscription: this.#ownOf(url, dispatch.policy), acked: dispatch.acked }]
     })
     const links = streams
       .filter(({ path }) => isLinkable(path))
       .flatMap(({ path }) =>
         patterns
-          .filter(({ mount, pattern }) => matches(mount, pattern, path))
+          .filter(({ mount, pattern, wake_stream }) => path !== wake_stream && matches(mount, pattern, path))
           .map(({ id }) => ({ subscriptionId: id, path, acked: nothingAcked })),
       )
     await insertEntitySubscriptions(tx, own)
     await insertLinks(tx, links, 'glob')
     const tails = new Map(streams.map(({ path, tail }) => [path, tail]))
-    const linked = new Set<StreamPath>([...own.map(({ subscription }) => subscription.stream), ...links.map(({ path }) => path)])
-    const subscribers = linked.size === 0 ? [] : await lockSubscribers(tx, [...linked])
+    const filled = [...tails].filter(([, tail]) => tail !== zeroOffset).map(([path]) => path)
+    const subscribers = filled.length === 0 ? [] : await lockSubscribers(tx, filled) // among them who linked a stream before there was one
     await this.#start(
       tx,
       subscribers.filter(({ path, acked }) => hasPending({ acked, tail: tails.get(path) ?? null })),
@@ -106,14 +140,22 @@ export class Waking {
     if (started.length > 0) tx.afterCommit(() => this.#deliver(started))
     return started
   }
-}
 
-function lostSubscriptions(appended: readonly Appended[], subscribers: readonly Subscriber[]) {
-  const linked = new Set(subscribers.filter(({ is_own }) => is_own).map(({ path }) => path))
-  const first = new Map<StreamPath, Appended>()
-  for (const append of appended) if (append.policy && !linked.has(append.path) && !first.has(append.path)) first.set(append.path, append)
-  return [...first.values()].flatMap(({ path, policy, before }) => {
-    const url = entityOfMainStream(path)
-    return policy && url !== null ? [{ subscription: subscriptionOf(url, policy), acked: before }] : []
-  })
+  #lostBy(appended: readonly Appended[], subscribers: readonly Subscriber[]) {
+    const linked = new Set(subscribers.filter(({ is_own }) => is_own).map(({ path }) => path))
+    const first = new Map<StreamPath, Appended>()
+    for (const append of appended) if (append.policy && !linked.has(append.path) && !first.has(append.path)) first.set(append.path, append)
+    return [...first.values()].flatMap(({ path, policy, before }) => {
+      const url = entityOfMainStream(path)
+      return policy && url !== null ? [{ subscription: this.#ownOf(url, policy), acked: before }] : []
+    })
+  }
+
+  /** What is called is where the policy's URL really is; the policy itself is shown as it was given (spec/13 §5.2). */
+  #ownOf(url: EntityUrl, policy: DispatchPolicy): EntitySubscription {
+    const own = subscriptionOf(url, policy)
+    return own.webhookUrl === null || !isWebhookUrl(own.webhookUrl)
+      ? own
+      : { ...own, webhookUrl: rewriteLoopback(own.webhookUrl, this.#rewriteLoopbackTo, 'url') }
+  }
 }

@@ -18,6 +18,8 @@ export interface Refusal {
   readonly message: string
   readonly details?: unknown
   readonly retryAfterS?: number
+  /** Stands in the body in the place of message and details. */
+  readonly instead?: Readonly<Record<string, unknown>>
 }
 
 /** A refusal as an exception. `refusal` is all there is to it; the text is never parsed. */
@@ -32,6 +34,11 @@ export class AgentsError extends Error {
 
   withDetails(details: unknown): AgentsError {
     return new AgentsError({ ...this.refusal, details })
+  }
+
+  /** Answers `members` in the place of message and details. */
+  saying(members: Readonly<Record<string, unknown>>): AgentsError {
+    return new AgentsError({ ...this.refusal, instead: members })
   }
 
   retryAfter(seconds: number): AgentsError {
@@ -177,6 +184,31 @@ export const errorEntries = {
     status: 404,
     message: (id: string) => `Runner "${id}" not found`,
     next: 'Register the runner first.',
+  },
+  RUNNER_CLAIM_REFUSED: {
+    code: 'UNAUTHORIZED',
+    status: 403,
+    message: () => 'Runner claim requires the authenticated owner',
+    next: 'Claim as the owner of the runner.',
+  },
+  RUNNER_DISABLED: { code: 'NOT_RUNNING', status: 409, message: () => 'Runner is disabled', next: 'Enable the runner.' },
+  WAKE_OF_ANOTHER_RUNNER: {
+    ...INVALID,
+    message: () => 'Wake event subscription_id does not match runner',
+    next: 'Claim what was announced on the wake stream of this runner.',
+  },
+  WAKE_CLAIMED: {
+    code: 'ALREADY_CLAIMED',
+    status: 409,
+    message: (holder: string, generation: number) =>
+      JSON.stringify({ error: { code: 'ALREADY_CLAIMED', current_holder: holder, generation } }), // as the subscription says it (spec/07 §3.7)
+    next: 'Skip the event: somebody works on it.',
+  },
+  CLAIM_WITHOUT_ENTITY: {
+    code: 'NOT_FOUND',
+    status: 404,
+    message: () => 'Claim stream is not attached to an entity',
+    next: 'Nothing: runners work on entities only.',
   },
   RUNNER_UNKNOWN: { code: 'NOT_FOUND', status: 404, message: () => 'Runner not found', next: 'Register the runner first.' },
   INVALID_RUNNER_OWNER: {
@@ -425,6 +457,22 @@ export const errorEntries = {
     status: 400,
     message: (reason: string) => reason,
     next: 'Use an https URL, or let the operator allow the host (ELECTRIC_AGENTS_OUTBOUND_ALLOWED).',
+  },
+  ALREADY_CLAIMED: {
+    status: 409,
+    message: () => 'Somebody else has claimed the wake',
+    next: 'Wait until the lease of `current_holder` ends. The body has `current_holder` and `generation`, and no message.',
+  },
+  CONTROL_ROUTE_NOT_FOUND: {
+    code: 'SUBSCRIPTION_NOT_FOUND',
+    status: 404,
+    message: () => 'Durable Streams control route not found',
+    next: 'Use a path of the subscription API.',
+  },
+  WAKE_UNDER_WAY: {
+    status: 409,
+    message: () => 'A wake of the subscription is in the hands of its handler',
+    next: 'Wait until it ends, then deliver the dead letter again.',
   },
   NO_PENDING_WORK: { status: 409, message: () => 'Subscription has no pending work', next: 'Wait for the next wake.' },
   TOKEN_MISSING: {

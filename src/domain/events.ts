@@ -227,7 +227,7 @@ export function lostWake(id: string, atMs: number): StateEvent {
     type: 'error',
     key: `error-server-${id}`,
     value: {
-      error_code: 'HANDLER_LOST',
+      error_code: lostWakeCode,
       message: 'Handlers ended again and again without a word; what they were given is not delivered any more.',
     },
     headers: { operation: 'insert', timestamp: iso(atMs) },
@@ -239,6 +239,15 @@ export function isReconciliation(item: unknown): boolean {
   if (typeof item !== 'object' || item === null || !('headers' in item)) return false
   const { headers } = item
   return typeof headers === 'object' && headers !== null && 'forkedFrom' in headers && typeof headers.forkedFrom === 'string'
+}
+
+const lostWakeCode = 'HANDLER_LOST'
+
+/** Whether `item` says that events were given up: nobody is to be woken by that, least of all by those whom it is about. */
+export function tellsOfLostWake(item: unknown): boolean {
+  if (typeof item !== 'object' || item === null || !('type' in item) || item.type !== 'error' || !('value' in item)) return false
+  const { value } = item
+  return typeof value === 'object' && value !== null && 'error_code' in value && value.error_code === lostWakeCode
 }
 
 /** One log entry: the JSON body of one append. */

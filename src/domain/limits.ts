@@ -290,6 +290,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_ANNOUNCE_AGAIN_MS',
     what: 'After how long a pull-wake that nobody claims is announced again; doubles up to 64 times.',
   },
+  maxSubscriptionStreams: {
+    default: 100_000,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_SUBSCRIPTION_STREAMS',
+    what: 'Streams that one request links to a subscription, by name or by pattern; beyond it 400.',
+  },
   stopGraceMs: {
     default: 120_000,
     unit: 'ms',

@@ -15,6 +15,12 @@ export const nothingAcked = '-1'
 export const defaultLeaseTtlMs = 30_000
 export const leaseTtlRangeMs = { least: 1_000, most: 600_000 } as const
 
+/** Bytes of UTF-8: with the longest stream path beside it an id still fits into an index. */
+export const maxSubscriptionIdBytes = 500
+
+/** Of what a dispatch policy calls its subscriptions. */
+export const maxSubscriptionScopeCharacters = 400
+
 /** A view of the API: stream names on it are relative to its prefix. */
 export const mounts = ['', '/v1/stream'] as const
 export type Mount = (typeof mounts)[number]
@@ -73,8 +79,8 @@ function segmentsMatch(pattern: readonly string[], segments: readonly string[]):
   return open.at(-1) === true
 }
 
-/** Streams that only their manifest rows show, or that the server alone writes: no pattern links them (docs/decisions/0011-wakes-are-rows.md). */
-const unlinkable = /^\/(_cron|_entities|_webhooks|__ds)(\/|$)|^\/runners\/[^/]+\/wake$|^\/[^/]+\/[^/]+\/attachments\/./
+/** Streams that only their manifest rows show, or that the server alone writes: no pattern links them (docs/decisions/0013-links-and-tails.md). */
+const unlinkable = /^\/(_cron|_entities|_webhooks|__ds|v1\/stream\/__ds)(\/|$)|^\/runners\/[^/]+\/wake$|^\/[^/]+\/[^/]+\/attachments\/./
 
 export const isLinkable = (path: string): boolean => !unlinkable.test(path)
 

@@ -23,8 +23,8 @@ import type { Directory } from './directory.js'
 import { checkFork } from './fork-rules.js'
 import type { Operations } from './operations.js'
 import { carriedBy, type EntityRules } from './rules.js'
-import type { WorkflowService } from './workflow-service.js'
 import { workflowResult } from './workflow-result.js'
+import type { WorkflowService } from './workflow-service.js'
 
 export type ForkAsked = Omit<ForkItem, 'url' | 'operationId' | 'hasty' | 'payloadId'>
 

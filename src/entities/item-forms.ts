@@ -7,12 +7,17 @@ import { type AgentsError, errors, type Violation } from '../domain/errors.js'
 import { forkAnchors } from '../domain/fork/cut.js'
 import { shapeProblem } from '../domain/json-shape.js'
 import { signals } from '../domain/signals.js'
+import { maxSubscriptionScopeCharacters } from '../domain/subscriptions.js'
 
 const anObject = z.record(z.string(), z.unknown())
 const nonEmpty = z.string().min(1)
 const target = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('webhook'), url: nonEmpty, subscription_id: nonEmpty.optional() }),
-  z.strictObject({ type: z.literal('runner'), runnerId: nonEmpty, subscription_id: nonEmpty.optional() }),
+  z.strictObject({ type: z.literal('webhook'), url: nonEmpty, subscription_id: nonEmpty.max(maxSubscriptionScopeCharacters).optional() }),
+  z.strictObject({
+    type: z.literal('runner'),
+    runnerId: nonEmpty,
+    subscription_id: nonEmpty.max(maxSubscriptionScopeCharacters).optional(),
+  }),
 ])
 
 const spawnForm = z.looseObject({

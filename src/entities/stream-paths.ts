@@ -14,18 +14,15 @@ export type PathCategory =
   /** Names nothing that could be stored. */
   | { readonly is: 'malformed'; readonly reason: string }
   | { readonly is: 'later'; readonly feature: string }
-  /** Below `/_electric/` or the UI: no stream lives there. */
+  /** Below `/_electric/`, the UI or the subscription API: no stream lives there. */
   | { readonly is: 'reserved' }
   | { readonly is: 'plain' }
 
 const attachmentOf = /^(\/[^/]+\/[^/]+)\/attachments\/./
 const serverOwned = /^\/(_cron|_entities|_webhooks)(\/|$)/
 const wakesOf = /^\/runners\/([^/]+)\/wake$/
-const later: readonly (readonly [RegExp, string])[] = [
-  [/^\/_electric\/pg-sync(\/|$)/, 'Postgres observation'],
-  [/^\/__ds(\/|$)/, 'subscriptions'],
-]
-const reserved = /^\/(_electric|__agent_ui)(\/|$)/
+const later: readonly (readonly [RegExp, string])[] = [[/^\/_electric\/pg-sync(\/|$)/, 'Postgres observation']]
+const reserved = /^\/(_electric|__agent_ui|__ds|v1\/stream\/__ds)(\/|$)/
 
 export function categoryOf(path: string): PathCategory {
   const feature = later.find(([pattern]) => pattern.test(path))?.[1]

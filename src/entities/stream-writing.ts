@@ -37,8 +37,7 @@ export class StreamWriting {
   /** `token`: as the client presents it. Throws the refusals of spec/03 §8.2; those of the stream layer are the verdict. */
   async append(path: StreamPath, append: AppendRequest, token: string | null): Promise<AppendVerdict> {
     const url = entityOfMainStream(path)
-    const entity = url === null ? null : await this.#directory.entity(url)
-    const checked = entity === null ? append : await this.#ofHandler(entity.url, append, token)
+    const checked = url === null ? append : await this.#ofHandler(url, append, token)
     const verdict = await this.#pipeline.append({ path, ...checked })
     if (verdict.outcome === 'barred') throw verdict.error
     return verdict
@@ -57,12 +56,12 @@ export class StreamWriting {
 
   async #ofHandler(url: EntityUrl, append: AppendRequest, token: string | null): Promise<Omit<PipelineAppend, 'path'>> {
     if (token === null) throw errors.INVALID_WRITE_TOKEN()
-    if (append.close === true) throw errors.INVALID_REQUEST('The stream of an entity is closed by its server only') // R2
     const writer = { to: url, tokenHash: hashOfToken(token) }
     const events = itemsOf(append)
     const schemas = (await this.#directory.schemas(url))?.state ?? null
-    if (schemas === null) return { ...append, events, writer }
-    await this.#refuseUnlessCurrent({ path: mainStream(url), ...append, writer }) // before what its events are refused for
+    if (schemas === null && append.close !== true) return { ...append, events, writer }
+    await this.#refuseUnlessCurrent({ path: mainStream(url), ...append, writer }) // before what else it is refused for
+    if (append.close === true) throw errors.INVALID_REQUEST('The stream of an entity is closed by its server only') // R2
     for (const event of events) {
       const refusal = typeof event === 'object' && event !== null ? refuseEvent(schemas, event) : null
       if (refusal !== null) throw refusal

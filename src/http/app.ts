@@ -14,6 +14,7 @@ import { errors } from '../domain/errors.js'
 import { entityOfMainStream } from '../domain/ids.js'
 import { SharedStateAccess } from '../entities/shared-state-access.js'
 import { StreamAccess } from '../entities/stream-access.js'
+import { SubscriptionAccess } from '../entities/subscription-access.js'
 import { agentUiRoutes, isAgentUi } from './agent-ui.js'
 import { attachmentRoutes } from './attachments/routes.js'
 import { acceptAnyContentType } from './body.js'
@@ -26,6 +27,7 @@ import type { Parts } from './parts.js'
 import { resolvePrincipal } from './principals.js'
 import { jsonRoutes } from './routes.js'
 import { type StreamRouteParts, streamRoutes } from './streams/routes.js'
+import { speaksByClaimToken } from './subscriptions/views.js'
 import { presentedToken } from './tokens.js'
 import { tracedRequests } from './tracing.js'
 import { routedUrl } from './urls.js'
@@ -58,6 +60,7 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
     requestTimeout: requestTimeoutMs,
     clientErrorHandler: refuseMalformed,
   })
+  const access = new StreamAccess(parts.directory, new SharedStateAccess(parts.database, parts.directory), parts.attachments)
   app.decorate('limits', parts.limits)
   app.decorateRequest('principal')
   app.setErrorHandler(renderError)
@@ -70,7 +73,7 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
   agentUiRoutes(app, parts.agentUiFolder)
   app.register((scope, _options, done) => {
     ignoreContentType(scope)
-    jsonRoutes(scope, parts)
+    jsonRoutes(scope, parts, new SubscriptionAccess(access, parts.directory))
     for (const unknown of ['/_electric', '/_electric/*']) scope.all(unknown, { config: { undocumented: 'answers 404' } }, nothingHere) // H4
     done()
   })
@@ -82,7 +85,7 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
     const { streamWriting } = parts
     streamRoutes(scope, {
       ...parts,
-      access: streamAccess(parts),
+      access: streamAccess(access),
       append: (path, append, request) => streamWriting.append(path, append, presentedToken(request)),
       create: (path, create) => streamWriting.create(path, create),
       remove: (path) => streamWriting.delete(path),
@@ -115,8 +118,7 @@ function isRead(method: string): boolean {
   return method === 'GET' || method === 'HEAD'
 }
 
-function streamAccess({ database, directory, attachments }: Parts): StreamRouteParts['access'] {
-  const access = new StreamAccess(directory, new SharedStateAccess(database, directory), attachments)
+function streamAccess(access: StreamAccess): StreamRouteParts['access'] {
   return async ({ principal, method, headers }, path) => {
     const forkedFrom = headers['stream-forked-from']
     const owner = headers['electric-owner-entity']
@@ -135,11 +137,11 @@ function needsNoPrincipal(url: string): boolean {
   return path === healthPath || path === `${healthPath}/` || path === openApiPath || isJwks(path) || isAgentUi(path)
 }
 
-/** A webhook runtime sends no principal on these (spec/06 §2). */
+/** Runtimes send no principal on these (spec/06 §2). */
 function speaksByToken(method: string, url: string): boolean {
   if (method !== 'POST') return false
   const path = url.split('?', 1)[0] ?? url
-  return path.startsWith(wakeCallbacks) || entityOfMainStream(path) !== null
+  return path.startsWith(wakeCallbacks) || speaksByClaimToken(path) || entityOfMainStream(path) !== null
 }
 
 function health(app: FastifyInstance, parts: Parts): void {

@@ -21,7 +21,7 @@ export interface DocumentedAnswer {
 export interface RouteDocumentation {
   /** Unique; what generated clients call it. */
   readonly operation: string
-  readonly tag: 'entities' | 'entity types' | 'attachments' | 'streams' | 'wakes' | 'runners' | 'server' | 'later'
+  readonly tag: 'entities' | 'entity types' | 'attachments' | 'streams' | 'wakes' | 'subscriptions' | 'runners' | 'server' | 'later'
   readonly summary: string
   /** What `body()` made; or a form, with its content type. */
   readonly body?: { readonly schema: z.ZodType; readonly contentType?: string }

@@ -28,8 +28,8 @@ function refusalOf(failure: FastifyError, request: FastifyRequest): Refusal {
 }
 
 export function errorBody(refusal: Refusal): string {
-  const { code, message, details } = refusal
-  return JSON.stringify({ error: { code, message, ...(details === undefined ? {} : { details }) } })
+  const { code, message, details, instead } = refusal
+  return JSON.stringify({ error: { code, ...(instead ?? { message, ...(details === undefined ? {} : { details }) }) } })
 }
 
 /** How long, at most, the rest of a refused body is read and thrown away. */
@@ -49,8 +49,20 @@ async function restDiscarded({ raw }: FastifyRequest): Promise<void> {
 }
 
 export async function renderError(failure: FastifyError, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  return await render(failure, request, reply, jsonType)
+}
+
+/** The same, as the subscription API says it: without a charset (spec/06 §2). */
+export async function renderPlainError(failure: FastifyError, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  return await render(failure, request, reply, 'application/json')
+}
+
+async function render(failure: FastifyError, request: FastifyRequest, reply: FastifyReply, type: string): Promise<FastifyReply> {
   const refusal = refusalOf(failure, request)
   if (refusal.status === 413 || request.body instanceof Readable) await restDiscarded(request)
   if (refusal.retryAfterS !== undefined) reply.header('retry-after', String(refusal.retryAfterS))
-  return reply.code(refusal.status).type(jsonType).send(errorBody(refusal))
+  return reply
+    .code(refusal.status)
+    .header('content-type', type)
+    .send(Buffer.from(errorBody(refusal))) // bytes, for Fastify gives text a charset
 }

@@ -20,16 +20,13 @@ export const laterRoutes: readonly LaterRoute[] = [
   { methods: ['DELETE'], url: `${entity}/pg-sync-observations/:sourceRef`, feature: 'Postgres observation' },
   { methods: ['GET', 'POST'], url: `${type}/grants`, feature: 'permission grants' },
   { methods: ['DELETE'], url: `${type}/grants/:grantId`, feature: 'permission grants' },
-  { methods: ['POST'], url: '/_electric/runners/:id/claim', feature: 'claims' },
   { methods: ['POST'], url: '/_electric/wake', feature: 'wakes' },
   { methods: ['POST'], url: '/_electric/wake/unregister', feature: 'wakes' },
-  { methods: ['POST'], url: '/_electric/subscription-webhooks/:subscriptionId', feature: 'subscriptions' },
   { methods: ['POST'], url: '/_electric/observations/entities/ensure-stream', feature: 'observations' },
   { methods: ['POST'], url: '/_electric/observations/cron/ensure-stream', feature: 'cron' },
   { methods: ['GET'], url: '/_electric/webhook-sources', feature: 'webhook sources' },
   { methods: anyMethod, url: '/_electric/pg-sync/*', feature: 'Postgres observation' },
   { methods: ['GET'], url: '/_electric/electric/*', feature: 'shapes' },
-  { methods: anyMethod, url: '/__ds/*', feature: 'subscriptions' },
 ]
 
 export function laterFeatures(app: FastifyInstance): void {

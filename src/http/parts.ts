@@ -1,7 +1,10 @@
 /** What the routes need, and nothing else: `server.ts` builds it once, every route takes from it what it uses. */
 import type { FastifyBaseLogger } from 'fastify'
 import type { Claims } from '../dispatch/claims.js'
+import type { DeadLetters } from '../dispatch/dead-letters.js'
+import type { PublicBase } from '../dispatch/public-url.js'
 import type { Signing } from '../dispatch/signing.js'
+import type { Subscriptions } from '../dispatch/subscriptions.js'
 import type { WakeTokens } from '../dispatch/wake-tokens.js'
 import type { Limits } from '../domain/limits.js'
 import type { Principal } from '../domain/principals.js'
@@ -11,6 +14,7 @@ import type { Directory } from '../entities/directory.js'
 import type { Forking } from '../entities/forking.js'
 import type { InboxEditing } from '../entities/inbox-editing.js'
 import type { EntityRules } from '../entities/rules.js'
+import type { RunnerClaiming } from '../entities/runner-claiming.js'
 import type { Runners } from '../entities/runners.js'
 import type { Sending } from '../entities/sending.js'
 import type { Signalling } from '../entities/signalling.js'
@@ -40,8 +44,11 @@ export type ObserveRequest = (request: {
 export interface DispatchParts {
   readonly claims: Claims
   readonly tokens: WakeTokens
-  /** What a wake id names, in flight or past; null: nothing of ours. */
-  wake(wakeId: string): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null>
+  readonly subscriptions: Subscriptions
+  readonly deadLetters: DeadLetters
+  readonly base: PublicBase
+  /** Whether a wake, in flight or past, has this id. */
+  readonly isWake: (wakeId: string) => Promise<boolean>
 }
 
 export interface Parts {
@@ -61,9 +68,10 @@ export interface Parts {
   readonly signalling: Signalling
   readonly forking: Forking
   readonly runners: Runners
+  readonly runnerClaiming: RunnerClaiming
   readonly dispatch: DispatchParts
   readonly streams: StreamStore
-  readonly signing: Pick<Signing, 'jwks'>
+  readonly signing: Pick<Signing, 'jwks' | 'current'>
   readonly streamWriting: StreamWriting
   /** Public base URL without trailing slash; known once the server listens. */
   readonly publicUrl: () => string

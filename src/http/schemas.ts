@@ -1,6 +1,7 @@
 /** Pieces that several request bodies share. Literals in unions, not enums: their violations read as spec/02 §1.2 wants them. */
 import { z } from 'zod'
 import type { DispatchPolicy, JsonSchema, SchemaMap } from '../domain/entity.js'
+import { maxSubscriptionScopeCharacters } from '../domain/subscriptions.js'
 
 /** Any JSON object; what it means is checked later. */
 export const anObject = z.looseObject({})
@@ -8,14 +9,16 @@ export const jsonSchema = anObject as unknown as z.ZodType<JsonSchema> // an obj
 export const schemaMap = z.record(z.string(), anObject) as unknown as z.ZodType<SchemaMap>
 
 const nonEmpty = z.string().min(1)
+/** With the hash of an entity's URL behind it, and the stream beside it, it still fits into an index. */
+const subscriptionScope = nonEmpty.max(maxSubscriptionScopeCharacters)
 
 /** spec/01 §5.2: exactly one target, closed. */
 export const dispatchPolicy = z.strictObject({
   targets: z
     .array(
       z.union([
-        z.strictObject({ type: z.literal('webhook'), url: nonEmpty, subscription_id: nonEmpty.optional() }),
-        z.strictObject({ type: z.literal('runner'), runnerId: nonEmpty, subscription_id: nonEmpty.optional() }),
+        z.strictObject({ type: z.literal('webhook'), url: nonEmpty, subscription_id: subscriptionScope.optional() }),
+        z.strictObject({ type: z.literal('runner'), runnerId: nonEmpty, subscription_id: subscriptionScope.optional() }),
       ]),
     )
     .min(1)

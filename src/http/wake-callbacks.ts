@@ -1,7 +1,8 @@
 /** `POST /_electric/wake-callbacks/:consumerId`: what a runtime says of its wake (spec/06 §7). The claim token alone says who may. */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { errors } from '../domain/errors.js'
+import type { WakeIdentity } from '../dispatch/wake-tokens.js'
+import { AgentsError, errors } from '../domain/errors.js'
 import type { StreamPath } from '../domain/ids.js'
 import { body } from './body.js'
 import type { RouteDocumentation } from './documentation.js'
@@ -19,6 +20,7 @@ const callbackBody = body(
     acks: z.array(ack).optional(),
     done: z.boolean().optional(),
   }),
+  { intoRows: true },
 )
 
 const documentation: RouteDocumentation = {
@@ -45,23 +47,33 @@ export const wakeCallbacks = '/_electric/wake-callbacks/'
 export function wakeCallbackRoute(app: FastifyInstance, { dispatch }: Parts): void {
   app.post<Consumer>(`${wakeCallbacks}:consumerId`, { config: { documentation } }, async (request) => {
     const { consumerId } = request.params
-    const known = await dispatch.wake(consumerId)
-    if (known === null) throw errors.WAKE_CALLBACK_NOT_FOUND() // 404
+    const identity = await identified(request, dispatch, consumerId)
+    if (identity === 'unknown') throw errors.WAKE_CALLBACK_NOT_FOUND() // 404
     const sent = callbackBody(request) // 400
-    const token = presentedToken(request)
-    if (token === null) throw errors.TOKEN_MISSING() // 401
-    const identity = dispatch.tokens.readClaimToken(known.subscriptionId, token)
-    if (identity === null || identity.wakeId !== consumerId) throw errors.TOKEN_INVALID()
+    if (identity instanceof AgentsError) throw identity // 401
     const said = { ...given('wakeId', sent.wakeId ?? sent.wake_id), ...given('generation', sent.epoch ?? sent.generation) }
     if (said.wakeId !== undefined && sent.done !== true) {
       if (said.wakeId !== consumerId || (said.generation ?? identity.generation) !== identity.generation) throw errors.FENCED() // 409
       const writeToken = await dispatch.claims.claim(identity, String(request.headers['electric-principal'] ?? 'webhook'))
-      return { ok: true, ...(known.isAboutEntity ? { writeToken } : {}) }
+      return { ok: true, ...(writeToken === null ? {} : { writeToken }) }
     }
     const acks = (sent.acks ?? []).map(({ path, stream, offset }) => ({ path: rooted(path ?? stream ?? ''), offset }))
     const { nextWake } = await dispatch.claims.callback({ ...identity, said, acks, ...(sent.done === true ? { ends: 'done' } : {}) })
     return { ok: true, next_wake: nextWake }
   })
+}
+
+/** Whose wake the caller may speak for. A token of ours says that its wake exists; only without one is the wake looked up. */
+async function identified(
+  request: FastifyRequest,
+  { tokens, isWake }: Parts['dispatch'],
+  consumerId: string,
+): Promise<WakeIdentity | AgentsError | 'unknown'> {
+  const token = presentedToken(request)
+  const identity = token === null ? null : tokens.wakeOf(token)
+  if (identity?.wakeId === consumerId) return identity
+  if (!(await isWake(consumerId))) return 'unknown'
+  return token === null ? errors.TOKEN_MISSING() : errors.TOKEN_INVALID()
 }
 
 /** Clients name streams with or without the leading slash. */

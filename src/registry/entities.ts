@@ -13,8 +13,8 @@ import type {
 import { entityStatuses } from '../domain/entity.js'
 import type { EffectiveSchemas } from '../domain/entity-types.js'
 import { effectiveSchemas } from '../domain/entity-types.js'
-import type { EntityUrl, PrincipalUrl } from '../domain/ids.js'
-import { type Queryable, type Row, sql } from './database.js'
+import { type EntityUrl, mainStream, type PrincipalUrl } from '../domain/ids.js'
+import { type Queryable, type Row, sql, type Transaction } from './database.js'
 
 /** An entity without the schema copies, which only few callers need and which can be large. */
 export type EntityHead = Omit<Entity, 'inbox_schemas' | 'state_schemas'>
@@ -73,11 +73,19 @@ export async function findEntityHeads(queryable: Queryable, urls: readonly strin
   return byUrl(rows, foundRow)
 }
 
-/** Where the wakes of the entity at `url` go; null where it has no policy. */
-export async function dispatchPolicyOf(queryable: Queryable, url: EntityUrl): Promise<DispatchPolicy | null> {
-  const { rows } = await queryable.query(sql`
-    SELECT dispatch_policy FROM entities WHERE tenant_id = ${queryable.tenant} AND url = ${url} AND reserved_by IS NULL`)
-  return (rows[0]?.dispatch_policy as DispatchPolicy | null | undefined) ?? null // stored as it was checked
+/**
+ * Where the wakes of the entity at `url` should go although it has no subscription of its own; null where it has one, has no policy, or has ended.
+ * Locks an entity that has lost its subscription, so that it cannot end meanwhile: to be called before streams and subscriptions are locked.
+ */
+export async function lostDispatchPolicy(tx: Transaction, url: EntityUrl): Promise<DispatchPolicy | null> {
+  const { rows } = await tx.query(sql`
+    SELECT e.dispatch_policy FROM entities e
+     WHERE e.tenant_id = ${tx.tenant} AND e.url = ${url} AND e.reserved_by IS NULL AND e.dispatch_policy IS NOT NULL
+       AND e.status NOT IN ('stopped', 'killed')
+       AND NOT EXISTS (SELECT FROM subscription_links l JOIN subscriptions s ON s.tenant_id = l.tenant_id AND s.id = l.subscription_id
+                        WHERE l.tenant_id = e.tenant_id AND l.path = ${mainStream(url)} AND s.entity_url = e.url)
+       FOR NO KEY UPDATE OF e`)
+  return (rows[0]?.dispatch_policy as DispatchPolicy | undefined) ?? null // stored as it was checked
 }
 
 /** Gives an entity without a policy one; whoever has one keeps it. */
@@ -141,6 +149,7 @@ export async function listEntities(queryable: Queryable, filter: EntityFilter, v
        AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})
        AND (${filter.created_by ?? null}::text IS NULL OR created_by = ${filter.created_by ?? null})
        AND (${owner}::text IS NULL OR created_by = ${owner})
+       AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at <= ${filter.after?.created_at ?? null}) -- where the index scan begins
        AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at < ${filter.after?.created_at ?? null}
             OR (created_at = ${filter.after?.created_at ?? null} AND url > ${filter.after?.url ?? null}))
      ORDER BY created_at DESC, url

@@ -167,3 +167,16 @@ export async function findRunnerRuntime(queryable: Queryable, id: string): Promi
   const { lease_left_ms, ...runtime } = runtimeRow.parse(rows[0])
   return { ...runtime, leaseLeftMs: lease_left_ms }
 }
+
+/** `online`: it may take wakes now, being enabled, and its last heartbeat promised more than has passed. `missing`: nobody has registered it. */
+export type RunnerPresence = 'online' | 'away' | 'missing'
+
+export async function presenceOf(queryable: Queryable, id: string): Promise<RunnerPresence> {
+  const { rows } = await queryable.query(sql`
+    SELECT r.admin_status = 'enabled' AND coalesce(d.liveness_lease_expires_at > now(), false) AS is_online
+      FROM runners r
+      LEFT JOIN runner_runtime_diagnostics d ON d.tenant_id = r.tenant_id AND d.runner_id = r.id
+     WHERE r.tenant_id = ${queryable.tenant} AND r.id = ${id}`)
+  if (rows[0] === undefined) return 'missing'
+  return rows[0].is_online === true ? 'online' : 'away'
+}

@@ -23,7 +23,7 @@ export async function insertEntitySubscriptions(
 ): Promise<void> {
   if (wanted.length === 0) return
   const subscriptions = wanted.map(({ subscription }) => subscription)
-  await tx.query(sql`
+  const { rows: changed } = await tx.query(sql`
     INSERT INTO subscriptions AS s (tenant_id, id, type, configuration, webhook_url, wake_stream, lease_ttl_ms, description, entity_url, runner_id, generation)
     SELECT ${tx.tenant}, i.id, i.type, ${ownConfiguration}, i.webhook_url, coalesce(r.wake_stream, i.wake_stream), ${defaultLeaseTtlMs}, i.description, i.entity_url, i.runner_id,
            coalesce(d.last_epoch, 0)
@@ -39,7 +39,10 @@ export async function insertEntitySubscriptions(
            lease_ttl_ms = excluded.lease_ttl_ms, description = excluded.description, entity_url = excluded.entity_url, runner_id = excluded.runner_id,
            generation = greatest(s.generation, excluded.generation) + 1, mount = '', pattern = NULL, pattern_prefix = NULL, created_by = NULL,
            wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, lease_until = NULL, due_at = NULL
-     WHERE s.entity_url IS DISTINCT FROM excluded.entity_url`)
+     WHERE s.entity_url IS DISTINCT FROM excluded.entity_url
+    RETURNING s.id, s.xmax <> 0 AS was_taken`)
+  const taken = changed.filter(({ was_taken }) => was_taken === true).map(({ id }) => String(id))
+  if (taken.length > 0) await dropAllLinks(tx, taken) // the streams of whoever stood there are not the entity's
   await insertLinks(
     tx,
     wanted.map(({ subscription, acked }) => ({ subscriptionId: subscription.id, path: subscription.stream, acked })),
@@ -47,7 +50,11 @@ export async function insertEntitySubscriptions(
   )
 }
 
-/** Links that stand keep their offset (spec/06 §3.1). */
+async function dropAllLinks(tx: Transaction, subscriptionIds: readonly string[]): Promise<void> {
+  await tx.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND subscription_id = ANY (${subscriptionIds})`)
+}
+
+/** Links that stand keep their offset (spec/06 §3.1). No pattern links where a runner's wakes are announced: each of them would be work for others. */
 export async function insertLinks(tx: Transaction, links: readonly NewLink[], by: 'explicit' | 'glob'): Promise<void> {
   if (links.length === 0) return
   const isExplicit = by === 'explicit'
@@ -55,6 +62,7 @@ export async function insertLinks(tx: Transaction, links: readonly NewLink[], by
     INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
     SELECT ${tx.tenant}, i.path, i.id, ${isExplicit}, ${!isExplicit}, i.acked
       FROM unnest(${links.map((l) => l.path)}::text[], ${links.map((l) => l.subscriptionId)}::text[], ${links.map((l) => l.acked)}::text[]) AS i (path, id, acked)
+     WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.wake_stream = i.path COLLATE "C")
      ORDER BY i.path COLLATE "C", i.id COLLATE "C"
         ON CONFLICT (tenant_id, path, subscription_id) DO UPDATE
        SET is_explicit = l.is_explicit OR excluded.is_explicit, is_glob = l.is_glob OR excluded.is_glob`)
@@ -64,6 +72,8 @@ export interface PatternSubscription {
   readonly id: string
   readonly mount: Mount
   readonly pattern: string
+  /** Never linked by its own pattern: each announcement would be work of its own. */
+  readonly wake_stream: StreamPath | null
 }
 
 /** The lock between a new pattern and new streams: who holds it shared makes a stream, who holds it alone makes a pattern, and each sees the other. */
@@ -80,7 +90,7 @@ export async function ownPatterns(tx: Transaction): Promise<void> {
 /** Those that could match a path with one of these prefixes; whether they do is `matches` (domain). Index: subscriptions_by_prefix. */
 export async function patternsAt(tx: Queryable, prefixes: readonly string[]): Promise<PatternSubscription[]> {
   const { rows } = await tx.query(sql`
-    SELECT id, mount, pattern FROM subscriptions
+    SELECT id, mount, pattern, wake_stream FROM subscriptions
      WHERE tenant_id = ${tx.tenant} AND pattern_prefix = ANY (${prefixes}::text[] COLLATE "C")`)
   return rows as unknown as PatternSubscription[] // columns as declared in 0007-subscriptions.sql
 }
@@ -90,7 +100,11 @@ export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[]
   if (urls.length === 0) return
   await tx.query(sql`
     WITH own AS (
-      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls})
+      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls}) RETURNING wake_id
+    ), notified AS (
+      UPDATE wake_notifications n
+         SET delivery_status = CASE n.delivery_status WHEN 'queued' THEN 'superseded' ELSE n.delivery_status END, claim_status = 'expired', resolved_at = now()
+        FROM own WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = own.wake_id
     ), links AS (
       DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ANY (${mains})
     ), tokens AS (
@@ -110,7 +124,17 @@ export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]):
   await tx.query(sql`
     UPDATE subscription_links SET acked = ${nothingAcked}
      WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths}) AND acked <> ${nothingAcked}
-       AND NOT EXISTS (SELECT FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path)`)
+       AND (NOT EXISTS (SELECT FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path)
+            OR EXISTS (SELECT FROM streams s
+                        WHERE s.tenant_id = subscription_links.tenant_id AND s.path = subscription_links.path AND s.expires_at <= clock_timestamp()))`)
+}
+
+/** No pattern names this stream any more; who asked for it by name keeps it. */
+export async function dropPatternLinks(tx: Transaction, path: StreamPath): Promise<void> {
+  await tx.query(sql`
+    WITH dropped AS (
+      DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND NOT is_explicit)
+    UPDATE subscription_links SET is_glob = false WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND is_explicit`)
 }
 
 /** Which of these streams anybody waits for. */
@@ -123,6 +147,12 @@ export async function linkedPaths(queryable: Queryable, paths: readonly StreamPa
 /** A stream is no more, and with it what waited for it. */
 export async function dropLinks(queryable: Queryable, path: StreamPath): Promise<void> {
   await queryable.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path}`)
+}
+
+/** One subscription waits for one stream no more. */
+export async function dropLink(queryable: Queryable, subscriptionId: string, path: StreamPath): Promise<void> {
+  await queryable.query(sql`
+    DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path} AND subscription_id = ${subscriptionId}`)
 }
 
 export interface StoredSubscription {

@@ -6,6 +6,7 @@
  *     at the tails. So either the appender finds it idle, or the one who ends it finds the entry: no wake is lost between them.
  * K3  A delivery is begun by moving `attempts` from n to n + 1: one process carries it out, whoever else meant to.
  * K4  Every statement names the wake id that it is about: what comes late changes nothing.
+ * K5  Only the server's own subscriptions, and those of bypass principals, have wakes that are about an entity.
  */
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, StreamPath } from '../domain/ids.js'
@@ -58,13 +59,16 @@ export interface StartedWake {
   readonly entityUrl: EntityUrl | null
 }
 
-/** Starts a wake for each of these subscriptions, which are idle and locked. Whoever asks delivers within `ownedMs`, then anybody may. */
+/**
+ * Starts a wake for each of these subscriptions, which are idle and locked. Whoever asks delivers within `ownedMs`, then anybody may.
+ * K5: a subscription that an ordinary principal created looks on; its wakes bring no token to write with.
+ */
 export async function startWakes(tx: Transaction, starts: readonly WakeStart[], ownedMs: number): Promise<StartedWake[]> {
   if (starts.length === 0) return []
   const { rows } = await tx.query(sql`
     WITH started AS (
       UPDATE subscriptions s
-         SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = i.entity_url, attempts = 0, failures = 0,
+         SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = CASE WHEN s.created_by IS NULL THEN i.entity_url END, attempts = 0, failures = 0,
              last_error = NULL, started_at = now(), due_at = clock_timestamp() + ${ownedMs} * interval '1 ms', holder = NULL, lease_until = NULL
         FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
                     ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)
@@ -203,7 +207,7 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
   await wakeWaiters(tx, urls)
 }
 
-/** K3. Those wakes whose delivery the caller is to carry out within `limitMs`. */
+/** K3. Those of these locked wakes whose delivery the caller is to carry out within `limitMs`. */
 export async function beginDeliveries(
   tx: Transaction,
   wakes: readonly { readonly wakeId: string; readonly attempts: number }[],
@@ -220,20 +224,30 @@ export async function beginDeliveries(
 /** The handler has taken these wakes: from now on their lease runs, unless a callback has started it already. */
 export async function setDelivered(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
   await tx.query(sql`
-    WITH delivered AS (
-      UPDATE subscriptions
-         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+    WITH taken AS (
+      SELECT id FROM subscriptions
        WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}) AND lease_until IS NULL
-      RETURNING wake_id)
+       ORDER BY id
+         FOR NO KEY UPDATE
+    ), delivered AS (
+      UPDATE subscriptions s
+         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
+        FROM taken
+       WHERE s.tenant_id = ${tx.tenant} AND s.id = taken.id
+      RETURNING s.wake_id)
     UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now()
       FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
 }
 
-/** An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. */
+/**
+ * An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. Unless it is due already: then its runner
+ * has come back meanwhile, and may have begun to read behind it.
+ */
 export async function setAnnounced(tx: Queryable, wakeId: string, offset: string | null, againMs: number): Promise<void> {
   await tx.query(sql`
     WITH announced AS (
-      UPDATE subscriptions SET due_at = clock_timestamp() + ${againMs} * interval '1 ms', last_error = NULL
+      UPDATE subscriptions
+         SET due_at = CASE WHEN due_at > clock_timestamp() THEN clock_timestamp() + ${againMs} * interval '1 ms' ELSE due_at END, last_error = NULL
        WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL
       RETURNING wake_id)
     UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now(), runner_wake_stream_offset = ${offset}
@@ -258,6 +272,29 @@ export async function setDueIn(queryable: Queryable, wakeId: string, ms: number)
      WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
 }
 
+/** A wake waits for its runner to come, or for `ms`; where that has come meanwhile the wake is due, and stays so. What is amiss is shown. */
+export async function setWaiting(queryable: Queryable, wakeId: string, ms: number, reason: string | null): Promise<void> {
+  await queryable.query(sql`
+    WITH waiting AS (
+      UPDATE subscriptions SET due_at = clock_timestamp() + ${ms} * interval '1 ms', last_error = ${reason}::text
+       WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL AND due_at > clock_timestamp()
+      RETURNING wake_entity_url, last_error)
+    UPDATE entity_dispatch_state d SET last_error = waiting.last_error, updated_at = now()
+      FROM waiting WHERE d.tenant_id = ${queryable.tenant} AND d.entity_url = waiting.wake_entity_url AND d.last_error IS DISTINCT FROM waiting.last_error`)
+}
+
+/** Outstanding wakes of a runner are announced again as if for the first time, as soon as anybody looks (spec/07 §6.3). */
+export async function announceAgain(queryable: Queryable, runnerId: string): Promise<void> {
+  await queryable.query(sql`
+    WITH outstanding AS (
+      SELECT id FROM subscriptions
+       WHERE tenant_id = ${queryable.tenant} AND runner_id = ${runnerId} AND wake_id IS NOT NULL AND lease_until IS NULL
+       ORDER BY id
+         FOR NO KEY UPDATE)
+    UPDATE subscriptions s SET due_at = clock_timestamp(), attempts = 0
+      FROM outstanding WHERE s.tenant_id = ${queryable.tenant} AND s.id = outstanding.id`)
+}
+
 export interface WakeClaim {
   readonly wakeId: string
   readonly holder: string
@@ -265,12 +302,12 @@ export interface WakeClaim {
   readonly tokenHash: Buffer
 }
 
-/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. */
+/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. Who claims a wake again holds it under its first name. */
 export async function setClaimed(tx: Transaction, claims: readonly WakeClaim[]): Promise<void> {
   await tx.query(sql`
     WITH claimed AS (
       UPDATE subscriptions s
-         SET due_at = NULL, failures = 0, last_error = NULL, holder = i.holder, lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
+         SET due_at = NULL, failures = 0, last_error = NULL, holder = coalesce(s.holder, i.holder), lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
         FROM unnest(${claims.map((c) => c.wakeId)}::text[], ${claims.map((c) => c.holder)}::text[], ${claims.map((c) => c.runnerId)}::text[],
                     ${claims.map((c) => c.tokenHash.toString('hex'))}::text[]) AS i (wake_id, holder, runner_id, token_hash)
        WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
@@ -308,7 +345,11 @@ export async function renewLeases(tx: Transaction, wakeIds: readonly string[]): 
     WITH renewed AS (
       UPDATE subscriptions SET due_at = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
        WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
-      RETURNING wake_id, generation, lease_until)
+      RETURNING wake_id, wake_entity_url, generation, lease_until
+    ), stated AS (
+      UPDATE entity_dispatch_state d SET active_lease_expires_at = r.lease_until, updated_at = now()
+        FROM renewed r WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = r.wake_entity_url AND d.active_consumer_id = r.wake_id
+    )
     UPDATE consumer_claims c SET last_heartbeat_at = now(), lease_expires_at = r.lease_until, updated_at = now()
       FROM renewed r WHERE c.tenant_id = ${tx.tenant} AND c.consumer_id = r.wake_id AND c.epoch = r.generation`)
 }
@@ -319,12 +360,21 @@ export interface Ack {
   readonly offset: string
 }
 
+/** Moves the cursors of these locked subscriptions. One that moves forward has a handler that gets on: its lost leases are forgotten. */
 export async function setAcked(tx: Transaction, acks: readonly Ack[]): Promise<void> {
   if (acks.length === 0) return
   await tx.query(sql`
-    UPDATE subscription_links l SET acked = i.acked
-      FROM unnest(${acks.map((a) => a.subscriptionId)}::text[], ${acks.map((a) => a.path)}::text[], ${acks.map((a) => a.offset)}::text[]) AS i (id, path, acked)
-     WHERE l.tenant_id = ${tx.tenant} AND l.subscription_id = i.id COLLATE "C" AND l.path = i.path COLLATE "C"`)
+    WITH wanted AS (
+      SELECT id COLLATE "C" AS id, path COLLATE "C" AS path, max(acked COLLATE "C") AS acked
+        FROM unnest(${acks.map((a) => a.subscriptionId)}::text[], ${acks.map((a) => a.path)}::text[], ${acks.map((a) => a.offset)}::text[]) AS i (id, path, acked)
+       GROUP BY 1, 2
+    ), moved AS (
+      UPDATE subscription_links l SET acked = w.acked
+        FROM wanted w
+       WHERE l.tenant_id = ${tx.tenant} AND l.subscription_id = w.id AND l.path = w.path AND l.acked <> w.acked
+      RETURNING l.subscription_id)
+    UPDATE subscriptions SET lost_leases = 0
+     WHERE tenant_id = ${tx.tenant} AND lost_leases > 0 AND id IN (SELECT subscription_id FROM moved)`)
 }
 
 export interface WakeEnd {
@@ -367,24 +417,27 @@ export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promi
       FROM ended WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = ended.wake_id COLLATE "C"`)
 }
 
-/** What a wake id names, in flight or past; null: it never was one of ours. */
-export async function findWake(
-  queryable: Queryable,
-  wakeId: string,
-): Promise<{ readonly subscriptionId: string; readonly isAboutEntity: boolean } | null> {
-  const { rows } = await queryable.query(sql`
-    SELECT subscription_id, entity_url FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
-  const [row] = rows
-  return row === undefined ? null : { subscriptionId: String(row.subscription_id), isAboutEntity: row.entity_url !== null }
+/** Whether a wake, in flight or past, has this id. */
+export async function isWake(queryable: Queryable, wakeId: string): Promise<boolean> {
+  if (wakeId.includes('\0')) return false
+  const { count } = await queryable.query(sql`SELECT FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
+  return count > 0
 }
 
-/** Wakes whose next delivery is due, oldest first; whoever begins one moves its deadline on (K3). Index: subscriptions_by_due. */
-export async function dueWakes(queryable: Queryable, limit: number): Promise<StartedWake[]> {
+/**
+ * Takes wakes whose next delivery is due, oldest first: for `ownedMs` they are the caller's to begin, then anybody's again. So those that wait for a
+ * place at a handler that hangs do not stand before all others at every look. Locks wait for nobody. Index: subscriptions_by_due.
+ */
+export async function takeDueWakes(queryable: Queryable, limit: number, ownedMs: number): Promise<StartedWake[]> {
   const { rows } = await queryable.query(sql`
-    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
-     WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
-     ORDER BY due_at
-     LIMIT ${limit}`)
+    UPDATE subscriptions SET due_at = clock_timestamp() + ${ownedMs} * interval '1 ms'
+     WHERE (tenant_id, id) IN (
+       SELECT tenant_id, id FROM subscriptions
+        WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+        ORDER BY due_at
+        LIMIT ${limit}
+          FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING wake_id, id, type, generation, attempts, webhook_url, wake_entity_url`)
   return rows.map(startedWake)
 }
 

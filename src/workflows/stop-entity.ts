@@ -22,6 +22,6 @@ export async function stopEntity({ url, graceMs }: StopEntity): Promise<void> {
     setHandler(stopped, () => {
       hasStopped = true
     })
-    if (!(await condition(() => hasStopped, graceMs))) await stopWithoutHandler({ url })
+    if (!(await condition(() => hasStopped, graceMs, { summary: 'grace period' }))) await stopWithoutHandler({ url })
   })
 }

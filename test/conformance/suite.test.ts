@@ -1,11 +1,11 @@
-/** The public conformance suite of the stream protocol (spec/14 §7) against our store: one process, and two behind a round robin. */
+/** The public conformance suite of the stream protocol (spec/14 §7), subscriptions included, against the whole server: one process, and two behind a round robin. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
-import { type RoundRobin, type StreamProcess, startRoundRobin, startStreamProcess } from '../support/stream-processes.js'
+import { House } from '../support/house.js'
+import { startRoundRobin } from '../support/stream-processes.js'
 
 const suiteMinutes = 5
 
@@ -41,45 +41,39 @@ async function runSuite(baseUrl: string): Promise<{ readonly passed: number; rea
   return { passed: report.numPassedTests, failures }
 }
 
+const all = 338
+const env = { ELECTRIC_AGENTS_LONG_POLL_TIMEOUT_MS: '3000' }
+
 describe('the public conformance suite', () => {
-  let fresh: FreshDatabase
-  const processes: StreamProcess[] = []
-  let balancer: RoundRobin | undefined
-
-  beforeEach(async () => {
-    fresh = await freshDatabase()
-  })
-
-  afterEach(async () => {
-    await balancer?.close()
-    balancer = undefined
-    for (const process of processes.splice(0)) await process.stop()
-    await fresh.drop()
-  })
-
   it(
-    'passes all 332 tests against one process',
+    `passes all ${all} tests against one server`,
     async () => {
-      processes.push(await startStreamProcess(fresh.url))
+      await House.with({ env }, async ({ url }) => {
+        const { passed, failures } = await runSuite(url)
 
-      const { passed, failures } = await runSuite(processes[0]?.url ?? '')
-
-      expect(failures).toEqual([])
-      expect(passed).toBe(332)
+        expect(failures).toEqual([])
+        expect(passed).toBe(all)
+      })
     },
     suiteMinutes * 60_000,
   )
 
   it(
-    'passes all 332 tests against two processes behind a round robin',
+    `passes all ${all} tests against two servers behind a round robin`,
     async () => {
-      balancer = await startRoundRobin(() => processes.map((process) => process.url))
-      for (let count = 0; count < 2; count += 1) processes.push(await startStreamProcess(fresh.url, { PUBLIC_URL: balancer.url }))
+      let urls: readonly string[] = []
+      const balancer = await startRoundRobin(() => urls)
+      try {
+        await House.with({ env: { ...env, ELECTRIC_AGENTS_BASE_URL: balancer.url }, replicas: 2 }, async (house) => {
+          urls = house.urls
+          const { passed, failures } = await runSuite(balancer.url)
 
-      const { passed, failures } = await runSuite(balancer.url)
-
-      expect(failures).toEqual([])
-      expect(passed).toBe(332)
+          expect(failures).toEqual([])
+          expect(passed).toBe(all)
+        })
+      } finally {
+        await balancer.close()
+      }
     },
     suiteMinutes * 60_000,
   )

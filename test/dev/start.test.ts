@@ -60,8 +60,8 @@ describe('npm start', () => {
     expect(started.output).not.toContain(password)
   })
 
-  it('runs the three commands that it suggests', async () => {
-    const started = await home.start()
+  it('without its demo agent runs the three commands that it suggests', async () => {
+    const started = await home.start({ AGENTS_DEMO: 'false' })
     await started.ready()
     const commands = started.output.split('\n').filter((line) => line.startsWith('  curl '))
 

@@ -115,11 +115,16 @@ describe('a stream of the server', () => {
     expect(await answer('POST', '/runners/none/wake')).toBe('401 UNAUTHORIZED Principal is not allowed to write /runners/none/wake')
   })
 
-  it.each([
-    ['/_electric/pg-sync/x', 'Postgres observation'],
-    ['/__ds/subscriptions/x', 'subscriptions'],
-  ])('%s comes later', async (path, feature) => {
-    expect(await answer('GET', path)).toBe(`501 NOT_IMPLEMENTED Not implemented yet: ${feature}`)
+  it('Postgres observation comes later', async () => {
+    expect(await answer('GET', '/_electric/pg-sync/x')).toBe('501 NOT_IMPLEMENTED Not implemented yet: Postgres observation')
+  })
+
+  it.each(['/__ds/subscriptions/x', '/v1/stream/__ds/jwks.json', '/v1/stream/__ds'])('%s is the subscription API’s', async (path) => {
+    expect(await answer('PUT', path, 'system:framework')).toBe('404 NOT_FOUND No stream lives at this path')
+  })
+
+  it.each(['/%5F_ds/x', '/v1/stream/_%5fds/x', '/v1//stream/__ds/x'])('%s is no disguise of it', async (path) => {
+    expect(await answer('PUT', path, 'system:framework')).toBe(disguised)
   })
 })
 

@@ -1,7 +1,8 @@
 /** Forks over HTTP, and what their copies look like. */
+
+import type { HouseOptions } from './house.js'
 import { RuntimeWriter } from './runtime-writer.js'
 import { type Answer, type Ask, expectStatus, Wire, type WireEvent } from './wire.js'
-import type { HouseOptions } from './house.js'
 
 export interface PublicEntity {
   readonly url: string

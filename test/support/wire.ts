@@ -50,10 +50,15 @@ export class Wire {
 
   /** A house with the type `chat`, which everybody of kind `user` named here may spawn. */
   static async start(options: HouseOptions = {}): Promise<Wire> {
-    const replicas = options.replicas ?? (options.streams === 'http' ? 1 : 2)
-    const wire = new Wire(await House.start({ ...options, replicas }), options.replicas === undefined)
+    const wire = await Wire.startBare(options)
     await wire.register('chat')
     return wire
+  }
+
+  /** A house without any type of its own, as where nobody may register one without a principal. */
+  static async startBare(options: HouseOptions = {}): Promise<Wire> {
+    const replicas = options.replicas ?? (options.streams === 'http' ? 1 : 2)
+    return new Wire(await House.start({ ...options, replicas }), options.replicas === undefined)
   }
 
   async stop(): Promise<void> {

@@ -51,12 +51,15 @@ export function streamRoutes(app: FastifyInstance, parts: StreamRouteParts): voi
     rememberContentType(request, contentTypes)
     const path = streamPathOf(request.originalUrl)
     if (request.method === 'OPTIONS') return reply.code(204).send()
-    if (path.startsWith('/__ds/') || path === '/__ds') return refuse(reply, missing)
+    if (isControlPath(path)) return refuse(reply, missing)
     await parts.access(request, path)
   })
 
   for (const url of streamUrls) streamRoute(app, url, parts, contentTypeSent)
 }
+
+/** The subscription API's, of either view: no stream lives there. */
+const isControlPath = (path: string): boolean => /^(\/v1\/stream)?\/__ds(\/|$)/.test(path)
 
 /** Everything that no other route has; below `/_electric/` only shared state is a stream. */
 const streamUrls = ['*', '/_electric/shared-state/:id'] as const

@@ -29,7 +29,7 @@ import type {
 import { isRefused } from '../store.js'
 import { appendAll, type Locked, lockStreams, type PathAppend } from './appending.js'
 import { createAll } from './creating.js'
-import { readEvents, historyReads, shareStreams } from './events.js'
+import { historyReads, readEvents, shareStreams } from './events.js'
 import { deleteStream, sweepStreams } from './purging.js'
 import { openStream } from './reading.js'
 import { etagOf, serveRead } from './serving.js'

@@ -1,0 +1,218 @@
+/** What a wake is about, and that it comes again until it was worked on: spec/06 §4, §6.2, §13.4; spec/07 §8, cases 1 and 2. */
+import { eventually } from '../support/eventually.js'
+import { bearer, dispatchRows, endLease, HandHeld, nothingIsLeft } from '../support/hand-held.js'
+import type { RunRecord } from '../support/run-log.js'
+import type { WrittenEvent } from '../support/wake.js'
+import { WebhookHandler } from '../support/webhook-handler.js'
+import { expectStatus, Wire } from '../support/wire.js'
+
+const maxLostLeases = 3
+const run = (key: string, status: string, operation: 'insert' | 'update'): WrittenEvent => ({
+  type: 'run',
+  key,
+  value: { status, ...(operation === 'update' ? { finish_reason: 'stop' } : {}) },
+  headers: { operation },
+})
+
+describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
+  let wire: Wire
+  let handler: WebhookHandler
+  let held: HandHeld
+
+  beforeAll(async () => {
+    wire = await Wire.start({
+      streams,
+      env: { ELECTRIC_AGENTS_DEADLINES_EVERY_MS: '50', ELECTRIC_AGENTS_MAX_LOST_LEASES: String(maxLostLeases) },
+    })
+    handler = await WebhookHandler.start({
+      baseUrl: () => wire.url,
+      handler: async ({ wake, pass, events, write, flush }) => {
+        write(run(`run-${wake.epoch}-${pass}`, 'started', 'insert'))
+        await flush()
+        if (events.some(({ value }) => value?.payload === 'throw')) throw new Error('asked for')
+        write(run(`run-${wake.epoch}-${pass}`, 'completed', 'update'))
+      },
+    })
+    await wire.register('echo', { default_dispatch_policy: { targets: [{ type: 'webhook', url: handler.url }] } })
+    held = await HandHeld.start(wire)
+  })
+  afterAll(async () => {
+    await handler.stop()
+    await held.stop()
+    await wire.stop()
+  })
+  afterEach(() => handler.heal())
+
+  const runsOf = (url: string): readonly RunRecord[] => handler.log.runsOf(url)
+  const texts = (url: string): readonly string[] =>
+    runsOf(url).flatMap(({ passes }) => passes.flatMap(({ messages }) => messages.map(({ text }) => text)))
+  const atRest = async (url: string) =>
+    await eventually(async () => (await wire.statusOf(url)) === 'idle' && handler.log.running().length === 0)
+
+  describe('nothing that comes before the claim is lost:', () => {
+    /** The first delivery fails; what comes meanwhile is before the claim of the second. */
+    async function beforeClaim(url: string, meanwhile: () => Promise<unknown>): Promise<void> {
+      handler.order({ kind: 'status', status: 500 }, { times: 1, when: ({ entity }) => entity.url === url })
+      await wire.spawned(url, { initialMessage: 'first' })
+      await eventually(() => handler.log.deliveriesTo(url).length === 1)
+      await meanwhile()
+      await eventually(() => runsOf(url)[0]?.ending?.kind === 'done')
+      await atRest(url)
+    }
+
+    it('two messages are both in the list of the handler', async () => {
+      await beforeClaim('/echo/two', async () => expectStatus(200, await wire.send('/echo/two', { payload: 'second' })))
+
+      expect(texts('/echo/two')).toEqual(['first', 'second'])
+      expect(runsOf('/echo/two')).toHaveLength(1)
+    })
+
+    it('a message is handled although a tag was changed after it', async () => {
+      await beforeClaim('/echo/tag', async () =>
+        expectStatus(200, await wire.ask('POST', '/_electric/entities/echo/tag/tags/color', { value: 'red' })),
+      )
+
+      expect((await wire.events('/echo/tag')).slice(0, 3).map(({ type }) => type)).toEqual(['entity_created', 'inbox', 'tags'])
+      expect(texts('/echo/tag')).toEqual(['first'])
+    })
+  })
+
+  it.each(['claimed', 'handling', 'handled', 'flushed'] as const)('a run that dies when %s is made up for after its lease', async (at) => {
+    const url = `/echo/dies-${at}`
+    handler.order({ kind: 'die', at }, { times: 1, when: ({ entity }) => entity.url === url })
+    await wire.spawned(url, { initialMessage: 'first' })
+    await eventually(() => runsOf(url)[0]?.ending?.kind === 'died')
+    const [dead] = runsOf(url)
+    await endLease(wire, dead?.wakeId ?? '')
+
+    await eventually(() => runsOf(url).at(-1)?.ending?.kind === 'done')
+    await atRest(url)
+    expect(runsOf(url).map(({ generation }) => generation)).toEqual([1, 2])
+    expect(runsOf(url)[1]?.passes.flatMap(({ messages }) => messages)).toMatchObject([{ text: 'first' }])
+    handler.log.expectNoEntityTwiceAtATime()
+  })
+
+  it('a runtime that claims, writes one event and falls silent has its message handled by the next', async () => {
+    const { wake, writeToken } = await held.claimed('/held/silent')
+    expectStatus(204, await held.append('/held/silent', [run('run-1', 'started', 'insert')], writeToken))
+    await held.endLease(wake)
+
+    const next = await held.wake('/held/silent', 2)
+    expect([next.epoch, next.streams]).toEqual([2, wake.streams])
+    const [{ offset } = { offset: '' }] = next.streams
+    const fresh = (await wire.events('/held/silent')).filter(({ headers }) => String(headers.offset) >= offset)
+    expect(fresh.map(({ type }) => type)).toEqual(['inbox', 'run', 'run'])
+  })
+
+  it('the run that a dead handler left open is closed visibly, once; what it had finished stays', async () => {
+    const { wake, writeToken } = await held.claimed('/held/open')
+    const written = [run('run-1', 'started', 'insert'), run('run-1', 'completed', 'update'), run('run-2', 'started', 'insert')]
+    expectStatus(204, await held.append('/held/open', written, writeToken))
+    await held.endLease(wake)
+    await held.wake('/held/open', 2)
+
+    const runs = await eventually(async () => {
+      const seen = (await wire.events('/held/open')).filter(({ type }) => type === 'run')
+      return seen.length > 3 && seen
+    })
+    expect(runs.map(({ key, value, headers }) => [key, value?.status, value?.finish_reason, headers.operation])).toEqual([
+      ['run-1', 'started', undefined, 'insert'],
+      ['run-1', 'completed', 'stop', 'update'],
+      ['run-2', 'started', undefined, 'insert'],
+      ['run-2', 'failed', 'error', 'update'],
+    ])
+  })
+
+  it('late calls of a wake whose lease has ended change nothing', async () => {
+    const { wake, writeToken } = await held.claimed('/held/late')
+    await held.endLease(wake)
+    const next = await held.wake('/held/late', 2)
+    const nextToken = held.tokenIn(await held.claim(next))
+    const before = await dispatchRows(wire)
+
+    const late = [
+      await held.claim(wake),
+      await held.heartbeat(wake),
+      await held.done(wake),
+      await held.say(wake, { epoch: wake.epoch, acks: [], done: true }, bearer(wake.claimToken)),
+    ]
+    expect(late.map(({ status }) => status)).toEqual([409, 409, 409, 409])
+    expect((await held.append('/held/late', [run('late', 'started', 'insert')], writeToken)).status).toBe(401)
+    expect(await dispatchRows(wire)).toEqual(before)
+    expectStatus(204, await held.append('/held/late', [run('next', 'started', 'insert')], nextToken))
+    expectStatus(200, await held.done(next))
+    expect(await wire.statusOf('/held/late')).toBe('idle')
+  })
+
+  describe('a message that outlives its handlers', () => {
+    const url = '/echo/deadly'
+
+    it(`is given up visibly after ${maxLostLeases} of them: an error event, an ack, a dead letter`, async () => {
+      handler.order({ kind: 'die', at: 'handling' }, { times: maxLostLeases, when: ({ entity }) => entity.url === url })
+      await wire.spawned(url, { initialMessage: 'poison' })
+      for (let nth = 0; nth < maxLostLeases; nth += 1) {
+        const died = await eventually(() => runsOf(url)[nth]?.ending?.kind === 'died' && runsOf(url)[nth])
+        await endLease(wire, died.wakeId)
+      }
+      await atRest(url)
+
+      const error = await eventually(async () => (await wire.events(url)).find(({ type }) => type === 'error'))
+      expect(error.value).toMatchObject({ error_code: 'HANDLER_LOST' })
+      const last = runsOf(url)[maxLostLeases - 1]
+      expect(
+        await wire.sql(
+          `SELECT wake_id, generation, acked_before, last_error IS NOT NULL AS says_why FROM wake_notifications WHERE entity_url = $1 AND delivery_status = 'failed'`,
+          url,
+        ),
+      ).toEqual([
+        { wake_id: last?.wakeId, generation: String(maxLostLeases), acked_before: { [`${url}/main`]: expect.any(String) }, says_why: true },
+      ])
+      expect(handler.log.timesHandled('poison', url)).toBe(0)
+    })
+
+    it('does not stand in the way of the next one', async () => {
+      handler.heal()
+      expectStatus(200, await wire.send(url, { payload: 'harmless' }))
+
+      await eventually(() => handler.log.timesHandled('harmless', url) === 1)
+      await atRest(url)
+      expect(handler.log.timesHandled('poison', url)).toBe(0)
+    })
+  })
+
+  it('handlers that acknowledge something before they end are never given up', async () => {
+    await wire.spawned('/held/slow', { initialMessage: '0' })
+    for (let nth = 1; nth <= maxLostLeases + 2; nth += 1) {
+      const wake = await held.wake('/held/slow', nth)
+      held.tokenIn(await held.claim(wake))
+      const acks = [{ path: wake.streamPath, offset: await held.tailOf('/held/slow') }]
+      expectStatus(200, await held.heartbeat(wake, { acks }))
+      expectStatus(200, await wire.send('/held/slow', { payload: String(nth) }))
+      await held.endLease(wake)
+    }
+
+    const wake = await held.wake('/held/slow', maxLostLeases + 3)
+    expectStatus(200, await held.done(wake))
+    expect((await wire.events('/held/slow')).filter(({ type }) => type === 'error')).toEqual([])
+  })
+
+  it('a handler that throws has had its message: it does not come again', async () => {
+    await wire.spawned('/echo/throws', { initialMessage: 'throw' })
+    await eventually(() => handler.log.timesHandled('throw') === 1)
+    await atRest('/echo/throws')
+
+    expect(runsOf('/echo/throws')).toHaveLength(1)
+    expect((await wire.events('/echo/throws')).filter(({ type }) => type === 'error')).toMatchObject([
+      { value: { error_code: 'HANDLER_FAILED' } },
+    ])
+  })
+
+  it('and nothing of all this is left over', async () => {
+    for (const url of ['/held/silent', '/held/open']) {
+      const wakes = held.wakesOf(url)
+      const last = wakes.at(-1)
+      if (last !== undefined) expectStatus(200, await held.done(last))
+    }
+    await nothingIsLeft(wire)
+  })
+})

@@ -165,6 +165,11 @@ it('one ended descendant makes forks of its ancestors at HEAD impossible; at a p
 })
 
 describe('whatever is sent', () => {
+  const odd = fc.oneof(
+    fc.jsonValue({ maxDepth: 1 }),
+    fc.constantFrom('x'.repeat(2_000), 1e300, -0.5, Number.MAX_SAFE_INTEGER, '\u0000', '\ud800'),
+  )
+
   it('paths that name nothing are refused', async () => {
     await refusesAll(forker.wire, fc.tuple(fc.constantFrom('chat', 'none', 'principal'), oddSegment), async ([type, id]) =>
       forker.wire.askRaw('POST', `/_electric/entities/${type}/${id}/fork`, '{}'),
@@ -176,13 +181,7 @@ describe('whatever is sent', () => {
   }, 60_000)
 
   it('members of wrong types, odd ids and odd pointers are refused', async () => {
-    const odd = fc.oneof(
-      fc.jsonValue({ maxDepth: 1 }),
-      fc.constantFrom('x'.repeat(2_000), 1e300, -0.5, Number.MAX_SAFE_INTEGER, '\u0000', '\ud800'),
-    )
-    const pointers = fc.record({ offset: odd, sub_offset: odd }).filter(({ offset, sub_offset }) => !(offset === null && sub_offset === 1))
     const body = fc.oneof(
-      pointers.map((fork_pointer) => ({ fork_pointer })),
       odd
         .filter((id) => typeof id !== 'string' || !/^[\x21-\x29\x2b-\x2e\x30-\x7e]{1,900}$/.test(id) || /[?%]|^\.\.?$/.test(id))
         .map((instance_id) => ({ instance_id })),
@@ -193,6 +192,19 @@ describe('whatever is sent', () => {
     )
     await refusesAll(forker.wire, body, async (sent) => await forker.fork('/chat/root', sent), 150)
   }, 120_000)
+
+  it('pointers that point nowhere are refused; what is kept of them is that they were (docs/decisions/0002)', async () => {
+    const pointers = fc.record({ offset: odd, sub_offset: odd }).filter(({ offset, sub_offset }) => !(offset === null && sub_offset === 1))
+    const before = await forker.leftovers()
+
+    await neverFails(pointers, async (fork_pointer) => {
+      const answer = await forker.fork('/chat/root', { fork_pointer })
+      if (answer.status < 400) throw new Error(`answered ${answer.status}`)
+      return answer
+    })
+
+    expect(await forker.leftovers()).toEqual(before)
+  }, 60_000)
 
   it('first messages and tags never make it fail', async () => {
     const body = fc.record({ initialMessage: fc.jsonValue(), tags: fc.dictionary(fc.string(), fc.string(), { maxKeys: 4 }) })

@@ -125,7 +125,13 @@ describe.each(['postgres', 'http'] as const)('a fork of what is at work, with st
     expect((await terminated).status).toBe(503)
 
     await forker.wire.signal(kid, { signal: 'SIGSTOP' })
-    await eventually(async () => expect(await forker.leftovers()).toEqual(before), { withinMs: 15_000 })
+    await eventually(
+      async () => {
+        expect(await forker.leftovers()).toEqual(before)
+        return true
+      },
+      { withinMs: 15_000 },
+    )
     expect((await forker.fork(root, { instance_id: body.instance_id })).status).toBe(201)
   })
 

@@ -46,18 +46,18 @@ export async function startDemoAgent({ configuration, serverUrl, say }: DemoAgen
     saySo(`there is none: ${hindrance}`)
     return withoutAgent()
   }
-  const port = remembered ?? (await newPort(file))
   const onFailure = (wake: Wake, failure: unknown): void => saySo(`a wake of ${wake.entity.url} ended early: ${reasonOf(failure)}`)
   const receiver = new Receiver({ serverUrl, type: type.name, onFailure })
   try {
+    const port = remembered ?? (await newPort(file))
     await receiver.listen(port)
+    return {
+      serverIsReady: async () => await register(type, handlerUrl(port), saySo),
+      stop: async () => await receiver.stop(),
+    }
   } catch (failure) {
     saySo(`there is none: its port cannot be had (${reasonOf(failure)}). Its entities are answered at the next start with that port free.`)
     return withoutAgent()
-  }
-  return {
-    serverIsReady: async () => await register(type, handlerUrl(port), saySo),
-    stop: async () => await receiver.stop(),
   }
 }
 
@@ -88,7 +88,8 @@ async function register(type: EchoType, url: string, saySo: (line: string) => vo
       await type.register(url)
       return type.name
     }
-    saySo(`there is none: the type "${type.name}" is registered with another handler (${known ?? 'none'}), and left alone`) // D3
+    const whose = `the type "${type.name}" is registered with another handler (${known ?? 'none'}) and left alone` // D3
+    saySo(`there is none: ${whose}. Delete that type to have it at the next start.`)
   } catch (failure) {
     saySo(`there is none: its type could not be registered: ${reasonOf(failure)}`)
   }

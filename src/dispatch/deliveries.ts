@@ -9,6 +9,7 @@
  *
  * A crash in mid-call leaves the row with its deadline: the handler is called again, with the same wake and generation, unless it has claimed it.
  */
+import type { RedeliveryVerdict } from '../activities/parts.js'
 import type { EntityStatus } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
@@ -63,9 +64,6 @@ export interface DeliveriesParts {
 export type DeliveryOutcome = 'delivered' | 'done' | 'announced' | 'failed' | 'dead' | 'superseded'
 export type DeliveryObserver = (delivery: { readonly outcome: DeliveryOutcome; readonly seconds: number }) => void
 
-/** `over`: nothing is left to do for this wake by whoever delivers. */
-export type DeliveryVerdict = { readonly state: 'over' } | { readonly state: 'failed'; readonly retryInMs: number }
-
 /** Takes over a wake whose delivery has failed. False, or a failure: it could not. */
 export type HandOver = (wake: StartedWake, retryInMs: number) => Promise<boolean>
 
@@ -117,7 +115,7 @@ export class Deliveries {
   }
 
   /** One attempt. Throws where this process could not make one. */
-  async attempt(wake: StartedWake): Promise<DeliveryVerdict> {
+  async attempt(wake: StartedWake): Promise<RedeliveryVerdict> {
     const since = performance.now()
     const begun = await this.#begins.add(wake)
     const { outcome, verdict } = begun === null ? over('superseded') : await this.#carryOut(begun)
@@ -126,7 +124,7 @@ export class Deliveries {
   }
 
   /** The next attempt of a wake that still waits for one. */
-  async redeliver(wakeId: string): Promise<DeliveryVerdict> {
+  async redeliver(wakeId: string): Promise<RedeliveryVerdict> {
     const wake = await undeliveredWake(this.#parts.database, wakeId)
     return wake === null ? { state: 'over' } : await this.attempt(wake)
   }
@@ -154,15 +152,10 @@ export class Deliveries {
       const verdict = await this.attempt(wake)
       if (verdict.state === 'over') return
       if (await this.#parts.handOver(wake, verdict.retryInMs)) return
-      await this.#dueIn(wake, verdict.retryInMs)
+      await setDueIn(this.#parts.database, wake.wakeId, verdict.retryInMs) // L5: its own deadline comes when the attempt is due
     } catch (failure) {
       this.#parts.warn(failure, 'a wake could not be delivered by this process') // L1
     }
-  }
-
-  /** Nobody has taken it over: its own deadline comes when the attempt is due. */
-  async #dueIn({ wakeId }: StartedWake, ms: number): Promise<void> {
-    await setDueIn(this.#parts.database, wakeId, ms)
   }
 
   /** L2: rows, links and entities of those that are this process's to deliver; whoever takes no work now ends here, and keeps it. */
@@ -261,7 +254,7 @@ export class Deliveries {
     return over('done')
   }
 
-  async #failed({ wake }: Begun, reason: string, askedMs?: number): Promise<{ outcome: DeliveryOutcome; verdict: DeliveryVerdict }> {
+  async #failed({ wake }: Begun, reason: string, askedMs?: number): Promise<{ outcome: DeliveryOutcome; verdict: RedeliveryVerdict }> {
     const { database, stopping } = this.#parts
     const settled = await database.transaction((tx) => this.#failIn(tx, wake, reason, askedMs))
     if (settled.stopping !== null) await stopping.finish(settled.stopping)
@@ -295,7 +288,7 @@ export class Deliveries {
   }
 }
 
-const over = (outcome: DeliveryOutcome) => ({ outcome, verdict: { state: 'over' } as DeliveryVerdict })
+const over = (outcome: DeliveryOutcome) => ({ outcome, verdict: { state: 'over' } as RedeliveryVerdict })
 
 export const ackedBy = (links: readonly LinkState[]): Readonly<Record<string, string>> =>
   Object.fromEntries(links.map(({ path, acked }) => [path, acked]))

@@ -13,6 +13,7 @@
  */
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { types as kinds } from 'node:util'
 import pg from 'pg'
 
 export interface Statement {
@@ -76,8 +77,9 @@ const planning =
 const retryable = new Set(['40001', '40P01'])
 const maxAttempts = 5
 
+/** Errors of the runtime itself may come from another realm than ours (tests run in a context of their own). */
 const sqlState = (failure: unknown): string | undefined =>
-  failure instanceof Error && 'code' in failure ? String(failure.code) : undefined
+  kinds.isNativeError(failure) && 'code' in failure ? String(failure.code) : undefined
 
 const networkCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN'])
 /** What `pg` says, without a code, of a connection that broke or could not be made. */
@@ -102,7 +104,7 @@ async function incarnationOf(client: pg.ClientBase): Promise<string> {
 
 /** Whether a statement failed because Postgres cannot be reached (as opposed to refusing it). */
 export function isConnectionFailure(failure: unknown): boolean {
-  if (!(failure instanceof Error)) return false
+  if (!kinds.isNativeError(failure)) return false
   if (failure instanceof CommitUnknown) return true
   const code = sqlState(failure)
   if (code === undefined) return brokenConnection.test(failure.message)

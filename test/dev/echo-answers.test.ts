@@ -65,6 +65,18 @@ describe('the messages that wait for an answer', () => {
     expect(keysOf([message(1, 'm'), ...lost, ...good])).toEqual([])
   })
 
+  it('are answered once more when they were edited, or sent again under their key, after their answer', () => {
+    const answered = [
+      message(1, 'm'),
+      event(2, 'run', 'run-0', { status: 'started' }, { operation: 'insert', answers: 'm' }),
+      event(3, 'run', 'run-0', { status: 'completed' }, { operation: 'update' }),
+    ]
+
+    expect(keysOf([...answered, event(4, 'inbox', 'm', { payload: 'edited' }, { operation: 'update' })], at(4))).toEqual(['m'])
+    expect(keysOf([...answered, message(4, 'm')], at(4))).toEqual(['m'])
+    expect(keysOf([...answered, event(4, 'inbox', 'm', { position: 'a' }, { operation: 'update' })], at(4))).toEqual([])
+  })
+
   it('are not those that were cancelled, deleted, or copied by a fork', () => {
     const cancelled = event(2, 'inbox', 'c', { status: 'cancelled' }, { operation: 'update' })
     const deleted = event(4, 'inbox', 'd', undefined, { operation: 'delete' })

@@ -15,6 +15,10 @@ export interface Row {
   readonly value: JsonObject
   /** The key of the message that it answers, of a run. */
   readonly answers: string | undefined
+  /** Offset of the event that made it. */
+  readonly madeAt: string
+  /** Offset of the last event that gave it a payload. */
+  readonly saidAt: string | undefined
   /** Offset of its first fresh event; undefined: it has none. */
   readonly freshAt: string | undefined
 }
@@ -42,6 +46,8 @@ export function rowsOf({ events, from }: View, type: string): readonly Row[] {
       key,
       value: { ...known?.value, ...value },
       answers: headers.answers ?? known?.answers,
+      madeAt: known?.madeAt ?? headers.offset,
+      saidAt: value?.payload === undefined ? known?.saidAt : headers.offset,
       freshAt: known?.freshAt ?? (isFresh ? headers.offset : undefined),
     })
   }
@@ -50,16 +56,17 @@ export function rowsOf({ events, from }: View, type: string): readonly Row[] {
 
 /**
  * Messages without an answer: first those that came for this wake, then the queue in its order, up to one that is held back (spec/03 §2.4).
- * A message has its answer when a completed run names it, whoever wrote that run: a wake that is delivered again finds it.
+ * A message has its answer when a completed run names it that began after its words, whoever wrote that run: a wake that is delivered again finds it,
+ * while a message that was edited, or sent once more under its key, gets another answer.
  */
 export function unanswered(view: View): readonly Message[] {
-  const runs = rowsOf(view, 'run')
-  const answered = new Set(runs.filter(({ value }) => value.status === 'completed').map(({ answers }) => answers))
+  const completed = rowsOf(view, 'run').filter(({ value }) => value.status === 'completed')
+  const answeredAt = new Map(completed.map(({ answers, madeAt }) => [answers, madeAt])) // the last one counts
   const open = rowsOf(view, 'inbox').filter(
-    ({ key, value }) => !answered.has(key) && value.payload !== undefined && value.status !== 'cancelled',
+    ({ key, value, saidAt }) => saidAt !== undefined && value.status !== 'cancelled' && (answeredAt.get(key) ?? '') < saidAt,
   )
   const ready = open.filter((row) => !isWaiting(row) && row.freshAt !== undefined)
-  const queue = open.filter(isWaiting).sort((one, other) => (positionOf(one) < positionOf(other) ? -1 : 1))
+  const queue = open.filter(isWaiting).sort((one, other) => compare(positionOf(one), positionOf(other)))
   const heldBack = queue.findIndex(({ value }) => value.mode === 'paused')
   return [...ready, ...(heldBack === -1 ? queue : queue.slice(0, heldBack))].map((row) => ({
     key: row.key,
@@ -79,6 +86,8 @@ const isWaiting = ({ value }: Row): boolean => value.status === 'pending' && (va
 
 /** Those without a position come last. */
 const positionOf = ({ value }: Row): string => (typeof value.position === 'string' ? value.position : '\uffff')
+
+const compare = (one: string, other: string): number => (one < other ? -1 : one > other ? 1 : 0)
 
 const textForm = z.looseObject({ text: z.string() })
 

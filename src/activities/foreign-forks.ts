@@ -86,7 +86,7 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
       parts.database,
       forks.map(({ id }) => endsRow(id)),
     )
-    const endsOf = (id: OperationId) => JSON.parse(ends.get(endsRow(id)) ?? '[]') as readonly CopyEnds[] // written by `copied`
+    const endsOf = (id: OperationId) => JSON.parse(ends.get(endsRow(id)) ?? '{"mains":[],"others":[]}') as MadeStreams // written by `copied`
     const verdicts = await parts.database.transaction((tx) => activateIn(tx, parts, operationId, batch, forks, taken, endsOf))
     parts.deliver(operationId, verdicts)
     return verdicts
@@ -124,11 +124,13 @@ async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: R
   const others = await inParallel(othersOf(plan), async ({ path, from, closed }) => {
     refuseCancelled()
     const verdict = await store.create(path, { fork: { from }, ...(closed ? { closed } : {}), operation: id })
+    if (!isRefused(verdict)) return [{ path, tail: verdict.head.tail }]
     // A shared state that nobody has written yet has no stream; an attachment's is held by our lock, unless it never was there.
-    return !isRefused(verdict) || (verdict.because === 'fork' && verdict.status === 404)
+    return verdict.because === 'fork' && verdict.status === 404 ? [] : null
   })
-  if (others.includes(false)) return false
-  await putPayloads(parts.database, [{ id: endsRow(id), payload: JSON.stringify(mains) }])
+  if (others.includes(null)) return false
+  const made = { mains, others: others.flatMap((one) => one ?? []) }
+  await putPayloads(parts.database, [{ id: endsRow(id), payload: JSON.stringify(made) }])
   return true
 }
 
@@ -153,6 +155,12 @@ const othersOf = (plan: ForkPlan): readonly { readonly path: StreamPath; readonl
 interface CopyEnds {
   readonly acked: Offset
   readonly tail: Offset
+}
+
+/** What `copied` writes down for the step after it: main streams in the order of the copies, and the other streams that there are. */
+interface MadeStreams {
+  readonly mains: readonly CopyEnds[]
+  readonly others: readonly { readonly path: StreamPath; readonly tail: Offset }[]
 }
 
 /** The events behind the inherited history, each an entry of its own. Idempotent: as a producer of the fork's own name. */
@@ -197,7 +205,7 @@ async function activateIn(
   { verdicts }: ReservedBatch,
   forks: readonly ReservedFork[],
   taken: readonly OperationId[],
-  endsOf: (id: OperationId) => readonly CopyEnds[],
+  endsOf: (id: OperationId) => MadeStreams,
 ): Promise<readonly ForkVerdict[]> {
   const ids = verdicts.flatMap((verdict) => (verdict.outcome === 'goes on' ? [verdict.id] : []))
   const [, done] = await Promise.all([lockOperations(tx, ids), findOutcomes<ForkVerdict>(tx, ids)])
@@ -217,7 +225,7 @@ async function shown(
   parts: Parts,
   { id, plan }: ReservedFork,
   isTaken: boolean,
-  ends: readonly CopyEnds[],
+  { mains, others }: MadeStreams,
 ): Promise<ForkVerdict> {
   const urls = plan.copies.map(({ url }) => url)
   const [root] = urls
@@ -225,18 +233,18 @@ async function shown(
   if (isTaken) return { outcome: 'refused', url: root, refusal: errors.STREAM_NOT_FREE(root).refusal }
   const active = await activateEntities(tx, id, urls)
   if (active.size < urls.length) throw ApplicationFailure.nonRetryable(`the reservations of fork ${id} are gone`) // swept: it took too long
-  const rows = plan.copies.flatMap((copy, index) => projectionOf(copy, (ends[index] as CopyEnds).tail)) // one tail each
+  const rows = plan.copies.flatMap((copy, index) => projectionOf(copy, (mains[index] as CopyEnds).tail)) // one tail each
   if (rows.length > 0) await project(tx, rows)
   const links = sharedStateLinks(rows)
   if (links.length > 0) await changeLinks(tx, links)
   if (parts.appends.kind === 'intents')
-    await parts.appends.linkIn(
-      tx,
-      plan.copies.map(({ url, dispatch_policy: policy }, index) => {
-        const { tail, acked } = ends[index] as CopyEnds
-        return { path: mainStream(url), tail, ...(policy === null ? {} : { dispatch: { policy, acked } }) }
+    await parts.appends.linkIn(tx, [
+      ...plan.copies.map(({ url, dispatch_policy: policy }, index) => {
+        const { tail, acked } = mains[index] as CopyEnds
+        return { path: mainStream(url), tail, copied: acked, ...(policy === null ? {} : { dispatch: { policy, acked } }) }
       }),
-    )
+      ...others.map(({ path, tail }) => ({ path, tail, copied: tail })),
+    ])
   return { outcome: 'forked', url: root, entities: urls.length, urls, txid: tx.txid }
 }
 

@@ -30,7 +30,7 @@ export type Appends =
       landOperation(id: OperationId): Promise<void>
       /** Draws the consequences of all that stands on these streams. */
       catchUp(paths: readonly StreamPath[]): Promise<void>
-      /** New main streams whose rows become visible in `tx`: what was made before of them wakes whom it should. */
+      /** New streams of entities that become visible in `tx`: what was made before of them wakes whom it should. */
       linkIn(tx: Transaction, made: readonly MadeStream[]): Promise<void>
       sweep(): Promise<number>
     }

@@ -74,7 +74,14 @@ export interface StreamHead {
   readonly etag?: string
 }
 
-export type CreateVerdict = { readonly outcome: 'created' | 'exists'; readonly head: StreamHead } | StreamRefusal
+export type CreateVerdict =
+  | {
+      readonly outcome: 'created' | 'exists'
+      readonly head: StreamHead
+      /** Of a fork that was made just now: where what it inherits ends, where the adapter knows it. */
+      readonly inherited?: Offset
+    }
+  | StreamRefusal
 
 export type AppendVerdict =
   | { readonly outcome: 'appended'; readonly tail: Offset; readonly closed: boolean; readonly producer?: Producer }

@@ -35,6 +35,8 @@ interface ReadyStream extends WantedStream {
   readonly entries: readonly { readonly end: number; readonly data: Buffer; readonly marks: number }[]
   readonly tail: number
   readonly plan: ForkPlan | null
+  /** Of a fork: where what it inherits ends, an entry that was cut included. */
+  readonly inherited: number | null
 }
 
 export async function createAll(tx: Transaction, streams: readonly NewStream[]): Promise<CreateVerdict[]> {
@@ -82,7 +84,7 @@ function readyPlain(wanted: WantedStream): ReadyStream | StreamRefusal {
   const payloads = payloadsOf(contentType, request)
   if ('outcome' in payloads) return payloads
   const { ttlS = null, expiresAt = null } = request
-  return { ...wanted, contentType, ttlS, expiresAt, plan: null, ...numbered(payloads, 0) }
+  return { ...wanted, contentType, ttlS, expiresAt, plan: null, inherited: null, ...numbered(payloads, 0) }
 }
 
 /** The first entry and those behind it. */
@@ -116,7 +118,8 @@ async function insertForks(tx: Transaction, forks: readonly WantedStream[], sett
       continue
     }
     const own = numbered(cut === null ? payloads : [cut, ...payloads], plan.offset)
-    ready.push({ ...wanted, contentType: plan.contentType, ttlS: plan.ttlS, expiresAt: plan.expiresAt, plan, ...own })
+    const inherited = plan.offset + (cut === null ? 0 : 1)
+    ready.push({ ...wanted, contentType: plan.contentType, ttlS: plan.ttlS, expiresAt: plan.expiresAt, plan, inherited, ...own })
   }
   await insertReady(tx, ready, settle)
 }
@@ -126,7 +129,9 @@ async function insertReady(tx: Transaction, streams: readonly ReadyStream[], set
   if (streams.length === 0) return
   const made = await insert(tx, streams)
   for (const stream of streams) {
-    if (made.has(stream.path)) settle(stream, { outcome: 'created', head: headOf(stream, stream.request.closed ?? false) })
+    if (!made.has(stream.path)) continue
+    const inherited = stream.inherited === null ? {} : { inherited: offsetOf(stream.inherited) }
+    settle(stream, { outcome: 'created', head: headOf(stream, stream.request.closed ?? false), ...inherited })
   }
 }
 

@@ -2,7 +2,7 @@
 import { eventually } from '../support/eventually.js'
 import { Forker } from '../support/forker.js'
 import { Receiver } from '../support/receiver.js'
-import { manifestEvent } from '../support/runtime-writer.js'
+import { childEvent, manifestEvent } from '../support/runtime-writer.js'
 import { Subscriber } from '../support/subscriber.js'
 import { WebhookHandler } from '../support/webhook-handler.js'
 import { expectStatus } from '../support/wire.js'
@@ -12,11 +12,16 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
   let subscriber: Subscriber
   let handler: WebhookHandler
   let receiver: Receiver
+  /** What the handler of an entity writes. */
+  const manifests = new Map<string, readonly ReturnType<typeof manifestEvent>[]>()
 
   beforeAll(async () => {
     forker = await Forker.start({ streams })
     subscriber = new Subscriber(forker.wire)
-    handler = await WebhookHandler.start({ baseUrl: () => forker.wire.url, handler: async () => undefined })
+    handler = await WebhookHandler.start({
+      baseUrl: () => forker.wire.url,
+      handler: async ({ wake, write }) => write(...(manifests.get(wake.entity.url) ?? [])),
+    })
     receiver = await Receiver.start()
     receiver.answer = { body: { done: true } }
     await forker.wire.register('echo', { default_dispatch_policy: { targets: [{ type: 'webhook', url: handler.url }] } })
@@ -27,18 +32,19 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
     await forker.stop()
   })
 
-  /** A root and its child, both with a handled message, and a board that both share; everything is quiet. */
+  /** A root and its child, both with a handled message, and a board that the root knows of; everything is quiet. */
   async function worked() {
-    const root = await forker.root({ initialMessage: 'old' }, 'echo')
-    const kid = await forker.child(root, { type: 'echo', body: { initialMessage: 'old' } })
-    const board = forker.id('board')
-    await forker.writer.append(
-      root,
-      manifestEvent(`shared-state:${board}`, { kind: 'shared-state', id: board, mode: 'create', collections: {} }),
-    )
-    const state = `/_electric/shared-state/${board}`
+    const root = await forker.root({}, 'echo')
+    const [kid, board] = [`/echo/${forker.id('kid')}`, forker.id('board')]
+    const note = { type: 'note', key: '1', value: {}, headers: { operation: 'insert' } }
     const json = { headers: { 'content-type': 'application/json' } }
-    expectStatus(201, await forker.wire.ask('PUT', state, { type: 'note', key: '1', value: {}, headers: { operation: 'insert' } }, json))
+    expectStatus(201, await forker.wire.ask('PUT', `/_electric/shared-state/${board}`, note, json))
+    await forker.wire.spawned(kid, { parent: root, initialMessage: 'old' })
+    manifests.set(root, [
+      childEvent(kid),
+      manifestEvent(`shared-state:${board}`, { kind: 'shared-state', id: board, mode: 'create', collections: {} }),
+    ])
+    expectStatus(200, await forker.wire.send(root, { payload: 'old' }))
     await eventually(async () => {
       for (const url of [root, kid]) if (handler.log.timesHandled('old', url) !== 1) return false
       return (await forker.wire.sql('SELECT FROM subscriptions WHERE wake_id IS NOT NULL')).length === 0

@@ -54,7 +54,12 @@ export class RuntimeWriter {
 
 type Operation = 'insert' | 'update' | 'delete' | 'upsert'
 
-export const rowEvent = (type: string, key: string, value: object | undefined, operation: Operation = 'insert') => ({
+export const rowEvent = (
+  type: string,
+  key: string,
+  value: Readonly<Record<string, unknown>> | undefined,
+  operation: Operation = 'insert',
+) => ({
   type,
   key,
   ...(value === undefined ? {} : { value }),

@@ -182,7 +182,10 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
   describe('at a pointer', () => {
     let known: ReturnType<typeof makeExample> | undefined
     /** The history of the worked example (spec/04 §5), made once: forks leave it as it is. The ends of its entries A, B, C, D. */
-    const example = async () => await (known ??= makeExample())
+    const example = async () => {
+      known ??= makeExample()
+      return await known
+    }
 
     async function makeExample() {
       await forker.wire.register('commanding', { slash_commands: [{ name: 'goal' }] })

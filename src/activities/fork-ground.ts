@@ -8,6 +8,7 @@ import { lockForFork } from '../registry/fork-locks.js'
 import { subtreeOf } from '../registry/forking.js'
 import { shareProgress } from '../registry/projections.js'
 import { reservedByAny } from '../registry/spawning.js'
+import { sharePatterns } from '../registry/subscriptions.js'
 import { foreignRootAtCut } from './foreign-cuts.js'
 import { isReserved, writeReserved } from './foreign-forks.js'
 import { createStreams, type PlannedFork } from './fork-copies.js'
@@ -53,7 +54,10 @@ function postgresGround(appends: Kind<'transaction'>): ForkGround {
     reserves: false,
     goesOn: async () => false,
     cutOf: async (tx, fork) => await rootAtCut(tx, streams.history, fork),
-    share: async (tx, paths) => await streams.share(tx, paths),
+    share: async (tx, paths) => {
+      const [, tails] = await Promise.all([sharePatterns(tx), streams.share(tx, paths)]) // in this order, as everywhere: patterns, then streams
+      return tails
+    },
     copy: async (tx, { copied, tails }) => {
       const plans = [...copied.values()].map(({ plan }) => plan)
       return await createStreams(tx, appends, plans, tails)

@@ -60,6 +60,7 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
         WHERE l.path = $1 ORDER BY is_own`,
       path,
     )
+  const deadlocks = async () => (await forker.wire.sql('SELECT sum(deadlocks)::int AS sum FROM pg_stat_database'))[0]?.sum
   const tailOf = async (url: string) => (await forker.wire.events(url)).at(-1)?.headers.offset
 
   it('wakes nobody by what it copies: not the handlers of its entities, and no pattern that names its streams (MUST)', async () => {
@@ -96,6 +97,26 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
     expect(receiver.of(states)).toEqual([])
     await subscriber.delete(entities)
     await subscriber.delete(states)
+  })
+
+  it('and patterns that are made meanwhile do not wait for each other in a circle', async () => {
+    const root = await forker.root()
+    await forker.child(root)
+    const before = await deadlocks()
+    const names = Array.from({ length: 12 }, () => subscriber.fresh('meanwhile'))
+
+    await Promise.all(
+      names.map(async (name) => {
+        const made = subscriber.made(name, { type: 'pull-wake', pattern: 'chat/**', wake_stream: `wakes/${name}` })
+        const copies = await forker.forked(root)
+        await made
+        for (const { url } of copies.entities.slice(0, 1))
+          expect(await linksOf(`${url}/main`)).toContainEqual({ is_own: false, wakes: 0, acked: await tailOf(url) })
+      }),
+    )
+
+    expect(await deadlocks()).toBe(before)
+    for (const name of names) await subscriber.delete(name)
   })
 
   it('wakes its root by a first message, and nobody else', async () => {

@@ -26,7 +26,9 @@ export const variables = {
   baseUrl: {
     names: ['ELECTRIC_AGENTS_BASE_URL', 'BASE_URL'],
     default: 'the listening URL',
-    what: 'Public URL, used in the URLs that are handed out.',
+    what:
+      'Public URL, used in the URLs that are handed out: callbacks of wakes, the key set. With several replicas set it to what stands in front of them: ' +
+      'otherwise each hands out its own, and what a handler calls back dies with the replica that delivered.',
   },
   streamsUrl: {
     names: ['ELECTRIC_AGENTS_DURABLE_STREAMS_URL', 'DURABLE_STREAMS_URL', 'STREAMS_URL'],

@@ -2,7 +2,7 @@
  * Who works on a wake: claims, heartbeats, acks, ends (spec/06 §3.2, §7; spec/07 §3.7).
  *
  * M1  A wake has one holder: whoever claims it with its claim token, or claims its subscription first. A second claim of the same wake by the same
- *     token answers the same.
+ *     token answers the same; the token of another delivery of it (the handler had answered too late) is FENCED, so one run goes on.
  * M2  What a callback says counts only for the wake that its token was made for, while that is in flight (K4); everything else is FENCED.
  * M3  A wake that ends leaves its subscription idle or with the next wake, its entity with nobody working on it, and its tokens worthless: one transaction.
  * M4  Locks are taken in the order of the house: entities, (streams,) subscriptions.
@@ -34,7 +34,7 @@ import {
 } from '../registry/wakes.js'
 import type { Stopping } from './stopping.js'
 import { type Callback, type CallbackEffect, firstPending, WakeProgress } from './wake-progress.js'
-import { hashOfToken, type WakeIdentity, type WakeTokens } from './wake-tokens.js'
+import { type DeliveryIdentity, hashOfToken, type WakeTokens } from './wake-tokens.js'
 import { newWakeId, type Waking } from './waking.js'
 
 export interface ClaimsParts {
@@ -52,7 +52,7 @@ interface Granted {
   readonly writes: boolean
 }
 
-interface TokenClaim extends WakeIdentity {
+interface TokenClaim extends DeliveryIdentity {
   readonly holder: string
 }
 
@@ -107,7 +107,7 @@ export class Claims {
   }
 
   /** Claims a delivered wake; `holder` is shown to operators. The token for the stream of its entity, where it is about one (M1). Throws FENCED. */
-  async claim(wake: WakeIdentity, holder: string): Promise<string | null> {
+  async claim(wake: DeliveryIdentity, holder: string): Promise<string | null> {
     const verdict = await this.#claims.add({ ...wake, holder })
     if (verdict instanceof AgentsError) throw verdict
     this.#awaited.get(wake.wakeId)?.()
@@ -167,8 +167,11 @@ export class Claims {
           heldBack.add(wake) // whoever holds it goes on to its next checkpoint (spec/05 §2), and may ask for its token again (M1)
           return errors.NOT_RUNNING()
         }
+        const claimed = admitted.get(claim.wakeId)?.attempt ?? wake.claimed_attempt
+        if (claimed !== null && claimed !== claim.attempt) return errors.FENCED() // M1
         const tokenHash = hashOfToken(this.#parts.tokens.writeToken(claim))
-        admitted.set(claim.wakeId, { wakeId: claim.wakeId, holder: claim.holder, runnerId: wake.runner_id, tokenHash })
+        const { wakeId, attempt, holder } = claim
+        admitted.set(wakeId, { wakeId, attempt, holder, runnerId: wake.runner_id, tokenHash })
         return { writes: wake.wake_entity_url !== null }
       })
       await this.#take(
@@ -269,11 +272,11 @@ export class Claims {
     if (locked?.wake_id == null || locked.wake_path === null)
       throw new Error(`subscription ${subscriptionId} has lost its wake under its lock`)
     const wake: LockedWake = { ...locked, wake_id: locked.wake_id, wake_path: locked.wake_path }
-    const identity = { subscriptionId, wakeId: wake.wake_id, generation: wake.generation }
+    const identity = { subscriptionId, wakeId: wake.wake_id, generation: wake.generation, attempt: wake.attempts }
     const url = wake.wake_entity_url
     const entity = url === null ? null : ((await findEntityHeads(tx, [url])).get(url) ?? null)
     const tokenHash = hashOfToken(this.#parts.tokens.writeToken(identity))
-    await this.#take(tx, [{ wakeId: wake.wake_id, holder: worker, runnerId: wake.runner_id, tokenHash }], [url])
+    await this.#take(tx, [{ wakeId: wake.wake_id, attempt: wake.attempts, holder: worker, runnerId: wake.runner_id, tokenHash }], [url])
     return { outcome: 'claimed', wake, links, entity, claimToken: this.#parts.tokens.claimToken(identity) }
   }
 }

@@ -240,7 +240,7 @@ export class Deliveries {
       mount: wake.mount,
       wakeId: wake.wake_id,
       generation: wake.generation,
-      claimToken: tokens.claimToken({ subscriptionId: wake.id, wakeId: wake.wake_id, generation: wake.generation }),
+      claimToken: tokens.claimToken({ subscriptionId: wake.id, wakeId: wake.wake_id, generation: wake.generation, attempt: wake.attempts }),
       baseUrl: await base.read(),
       links: primaryFirst(links, wake.wake_entity_url),
     }
@@ -255,7 +255,8 @@ export class Deliveries {
       return over('delivered')
     }
     const acks = links.flatMap(({ path, tail, acked }) => (tail === null || tail <= acked ? [] : [{ path, offset: tail }]))
-    await claims.callback({ wakeId: wake.wake_id, generation: wake.generation, acks, ends: 'done' }).catch(() => undefined) // L4: fenced meanwhile
+    const { wake_id: wakeId, generation, attempts: attempt } = wake
+    await claims.callback({ wakeId, generation, attempt, acks, ends: 'done' }).catch(() => undefined) // L4: fenced meanwhile
     return over('done')
   }
 

@@ -1,7 +1,8 @@
 /**
  * Leases that end: the handler is taken for dead (spec/06 §4, §13.4; spec/05 §6).
  *
- * X1  Its wake ends with it: tokens worthless, claim `expired`, entity idle (or stopped, where that was asked for), runs that it left open closed visibly.
+ * X1  Its wake ends with it: tokens worthless, claim `expired`, entity idle (or stopped, where that was asked for), runs that it left open closed visibly:
+ *     also those that stand on a foreign stream server and that nobody has heard of, because the server died that had taken them.
  * X2  What it has not acknowledged is delivered again, with the next generation.
  * X3  Events that outlive `maxLostLeases` handlers in a row are given up: an `error` event says so, they are acknowledged, and the wake is a dead letter.
  *
@@ -11,7 +12,7 @@ import { randomUUID } from 'node:crypto'
 import { entryOf, lostRun, lostWake } from '../domain/events.js'
 import { type EntityUrl, mainStream } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
-import type { Transaction } from '../registry/database.js'
+import type { Database, Transaction } from '../registry/database.js'
 import { openRuns } from '../registry/projections.js'
 import { linksOfWakes } from '../registry/subscriptions.js'
 import { endWakes, lockWakeEntities, lockWakes, peekWake, setAcked, setDead, setIdle } from '../registry/wakes.js'
@@ -22,7 +23,8 @@ import { firstPending } from './wake-progress.js'
 import type { Waking } from './waking.js'
 
 export interface ExpiryParts {
-  readonly pipeline: Pick<Pipeline, 'together'>
+  readonly database: Database
+  readonly pipeline: Pick<Pipeline, 'catchUp' | 'together'>
   readonly waking: Waking
   readonly stopping: Stopping
   readonly limits: Pick<Limits, 'maxLostLeases'>
@@ -40,8 +42,11 @@ export class Expiry {
 
   /** Ends the wake, if its lease has ended. Whether this call did it. */
   async expire(wakeId: string): Promise<boolean> {
+    const { database, pipeline } = this.#parts
+    const url = (await peekWake(database, wakeId))?.wake_entity_url ?? null
+    if (url !== null) await pipeline.catchUp(mainStream(url)) // X1: which runs are open is read from the registry
     try {
-      const stopping = await this.#parts.pipeline.together((tx) => this.#expireIn(tx, wakeId))
+      const stopping = await pipeline.together((tx) => this.#expireIn(tx, wakeId))
       if (stopping !== null) await this.#parts.stopping.finish(stopping)
       return true
     } catch (failure) {

@@ -109,6 +109,9 @@ export class PostgresPipeline implements Pipeline {
     return verdict
   }
 
+  /** There is nothing to catch up with. */
+  async catchUp(): Promise<void> {}
+
   async drained(): Promise<void> {
     await Promise.all([this.#commits.drained(), this.#creates.drained()])
   }

@@ -14,6 +14,8 @@ export interface Callback {
   /** What its token says. */
   readonly wakeId: string
   readonly generation: number
+  /** Of the delivery that the token came with; absent: whoever calls has no token. */
+  readonly attempt?: number
   /** What its body says beside. */
   readonly said?: { readonly wakeId?: string; readonly generation?: number }
   readonly acks: readonly { readonly path: StreamPath; readonly offset: string }[]
@@ -60,8 +62,9 @@ export class WakeProgress {
   }
 }
 
-const isStale = (wake: LockedWake, { generation, said = {} }: Callback): boolean =>
+const isStale = (wake: LockedWake, { generation, attempt, said = {} }: Callback): boolean =>
   generation !== wake.generation ||
+  (attempt !== undefined && wake.claimed_attempt !== null && attempt !== wake.claimed_attempt) ||
   (said.generation !== undefined && said.generation !== wake.generation) ||
   (said.wakeId !== undefined && said.wakeId !== wake.wake_id)
 

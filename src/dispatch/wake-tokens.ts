@@ -1,7 +1,7 @@
 /**
  * Tokens of a wake (spec/06 §3.3, §8). Derived from one secret of the tenant, so that any replica can check and repeat them, and none is stored.
  *
- * The claim token names its wake and vouches for it; the write token is a UUID of which the registry keeps a hash while it may write.
+ * The claim token names its wake, and the delivery that brought it, and vouches for them; the write token is a UUID of which the registry keeps a hash while it may write.
  * Both are bound to one wake: when that is over they are worth nothing, whoever has kept them.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
@@ -13,6 +13,11 @@ export interface WakeIdentity {
   readonly generation: number
 }
 
+/** One delivery of a wake: where two were made, one of them is claimed. */
+export interface DeliveryIdentity extends WakeIdentity {
+  readonly attempt: number
+}
+
 export class WakeTokens {
   readonly #secret: Buffer
 
@@ -20,22 +25,24 @@ export class WakeTokens {
     this.#secret = secret
   }
 
-  claimToken(wake: WakeIdentity): string {
-    const name = Buffer.from(JSON.stringify([wake.wakeId, wake.generation, wake.subscriptionId])).toString('base64url')
-    return `${name}.${this.#mac('claim', wake).toString('base64url')}`
+  claimToken(delivery: DeliveryIdentity): string {
+    const { wakeId, generation, attempt, subscriptionId } = delivery
+    const name = Buffer.from(JSON.stringify([wakeId, generation, attempt, subscriptionId])).toString('base64url')
+    return `${name}.${this.#mac(`claim ${attempt}`, delivery).toString('base64url')}`
   }
 
-  /** The wake that `token` was made for; null where it was not made here. */
-  wakeOf(token: string): WakeIdentity | null {
+  /** The delivery that `token` was made for; null where it was not made here. */
+  deliveryOf(token: string): DeliveryIdentity | null {
     const [name = '', mac = '', ...more] = token.split('.')
-    const wake = more.length > 0 ? null : identityIn(Buffer.from(name, 'base64url').toString('utf8'))
-    return wake !== null && isSame(Buffer.from(mac, 'base64url'), this.#mac('claim', wake)) ? wake : null
+    const delivery = more.length > 0 ? null : identityIn(Buffer.from(name, 'base64url').toString('utf8'))
+    if (delivery === null) return null
+    return isSame(Buffer.from(mac, 'base64url'), this.#mac(`claim ${delivery.attempt}`, delivery)) ? delivery : null
   }
 
   /** The same, of wakes of one subscription. */
-  readClaimToken(subscriptionId: string, token: string): WakeIdentity | null {
-    const wake = this.wakeOf(token)
-    return wake?.subscriptionId === subscriptionId ? wake : null
+  readClaimToken(subscriptionId: string, token: string): DeliveryIdentity | null {
+    const delivery = this.deliveryOf(token)
+    return delivery?.subscriptionId === subscriptionId ? delivery : null
   }
 
   /** The same for every claim of one wake. */
@@ -51,12 +58,12 @@ export class WakeTokens {
   }
 }
 
-const identity = z.tuple([z.string(), z.int(), z.string()])
+const identity = z.tuple([z.string(), z.int(), z.int(), z.string()])
 
-function identityIn(text: string): WakeIdentity | null {
+function identityIn(text: string): DeliveryIdentity | null {
   try {
-    const [wakeId, generation, subscriptionId] = identity.parse(JSON.parse(text))
-    return { wakeId, generation, subscriptionId }
+    const [wakeId, generation, attempt, subscriptionId] = identity.parse(JSON.parse(text))
+    return { wakeId, generation, attempt, subscriptionId }
   } catch {
     return null
   }

@@ -1,7 +1,7 @@
 /** `POST /_electric/wake-callbacks/:consumerId`: what a runtime says of its wake (spec/06 §7). The claim token alone says who may. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import type { WakeIdentity } from '../dispatch/wake-tokens.js'
+import type { DeliveryIdentity } from '../dispatch/wake-tokens.js'
 import { AgentsError, errors } from '../domain/errors.js'
 import type { StreamPath } from '../domain/ids.js'
 import { body } from './body.js'
@@ -68,9 +68,9 @@ async function identified(
   request: FastifyRequest,
   { tokens, isWake }: Parts['dispatch'],
   consumerId: string,
-): Promise<WakeIdentity | AgentsError | 'unknown'> {
+): Promise<DeliveryIdentity | AgentsError | 'unknown'> {
   const token = presentedToken(request)
-  const identity = token === null ? null : tokens.wakeOf(token)
+  const identity = token === null ? null : tokens.deliveryOf(token)
   if (identity?.wakeId === consumerId) return identity
   if (!(await isWake(consumerId))) return 'unknown'
   return token === null ? errors.TOKEN_MISSING() : errors.TOKEN_INVALID()

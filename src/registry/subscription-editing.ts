@@ -32,7 +32,10 @@ export async function setWebhookUrl(tx: Transaction, id: string, url: string): P
   await tx.query(sql`UPDATE subscriptions SET webhook_url = ${url} WHERE tenant_id = ${tx.tenant} AND id = ${id}`)
 }
 
-/** Links these streams, which the caller holds, at their tails; a link that stands keeps its offset (spec/06 §3.1). */
+/**
+ * Links these streams, which the caller holds, at their tails; a link that stands keeps its offset (spec/06 §3.1). As in `insertLinks` no pattern links
+ * where a runner's wakes are announced.
+ */
 export async function linkAtTails(
   tx: Transaction,
   subscriptionId: string,
@@ -43,9 +46,10 @@ export async function linkAtTails(
   const isExplicit = by === 'explicit'
   await tx.query(sql`
     INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
-    SELECT ${tx.tenant}, i.path, ${subscriptionId}, ${isExplicit}, ${!isExplicit}, coalesce(t.tail, ${zeroOffset})
+    SELECT ${tx.tenant}, i.path, ${subscriptionId}, ${isExplicit}, ${!isExplicit},
+           coalesce((SELECT t.tail FROM stream_tails t WHERE t.tenant_id = ${tx.tenant} AND t.path = i.path), ${zeroOffset})
       FROM unnest(${paths}::text[] COLLATE "C") AS i (path)
-      LEFT JOIN stream_tails t ON t.tenant_id = ${tx.tenant} AND t.path = i.path
+     WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.wake_stream = i.path)
      ORDER BY i.path
         ON CONFLICT (tenant_id, path, subscription_id) DO UPDATE
        SET is_explicit = l.is_explicit OR excluded.is_explicit, is_glob = l.is_glob OR excluded.is_glob`)

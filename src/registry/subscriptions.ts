@@ -38,7 +38,8 @@ export async function insertEntitySubscriptions(
        SET type = excluded.type, configuration = excluded.configuration, webhook_url = excluded.webhook_url, wake_stream = excluded.wake_stream,
            lease_ttl_ms = excluded.lease_ttl_ms, description = excluded.description, entity_url = excluded.entity_url, runner_id = excluded.runner_id,
            generation = greatest(s.generation, excluded.generation) + 1, mount = '', pattern = NULL, pattern_prefix = NULL, created_by = NULL,
-           wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, lease_until = NULL, due_at = NULL
+           wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, claimed_attempt = NULL, lease_until = NULL,
+           due_at = NULL
      WHERE s.entity_url IS DISTINCT FROM excluded.entity_url
     RETURNING s.id, s.xmax <> 0 AS was_taken`)
   const taken = changed.filter(({ was_taken }) => was_taken === true).map(({ id }) => String(id))
@@ -124,7 +125,7 @@ export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]):
   await tx.query(sql`
     UPDATE subscription_links SET acked = ${nothingAcked}
      WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths}) AND acked <> ${nothingAcked}
-       AND (NOT EXISTS (SELECT FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path)
+       AND ((SELECT true FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path) IS NULL
             OR EXISTS (SELECT FROM streams s
                         WHERE s.tenant_id = subscription_links.tenant_id AND s.path = subscription_links.path AND s.expires_at <= clock_timestamp()))`)
 }
@@ -200,12 +201,12 @@ export interface LinkState {
   readonly entity_status: EntityStatus | null
 }
 
-/** The links of these subscriptions, in the order of their paths. */
+/** The links of these subscriptions, in the order of their paths. Tails are asked for one by one: to a join Postgres brings all streams. */
 export async function linksOf(queryable: Queryable, subscriptionIds: readonly string[]): Promise<LinkState[]> {
   const { rows } = await queryable.query(sql`
-    SELECT l.subscription_id, l.path, l.is_explicit, l.acked, t.tail, e.status AS entity_status
+    SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
+           (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
       FROM subscription_links l
-      LEFT JOIN stream_tails t ON t.tenant_id = l.tenant_id AND t.path = l.path
       LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
      WHERE l.tenant_id = ${queryable.tenant} AND l.subscription_id = ANY (${subscriptionIds})
      ORDER BY l.subscription_id, l.path`)
@@ -215,10 +216,10 @@ export async function linksOf(queryable: Queryable, subscriptionIds: readonly st
 /** The same, of the subscriptions that have these wakes in flight. */
 export async function linksOfWakes(queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> {
   const { rows } = await queryable.query(sql`
-    SELECT l.subscription_id, l.path, l.is_explicit, l.acked, t.tail, e.status AS entity_status
+    SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
+           (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
       FROM subscriptions s
       JOIN subscription_links l ON l.tenant_id = s.tenant_id AND l.subscription_id = s.id
-      LEFT JOIN stream_tails t ON t.tenant_id = l.tenant_id AND t.path = l.path
       LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
      WHERE s.tenant_id = ${queryable.tenant} AND s.wake_id = ANY (${wakeIds})
      ORDER BY l.subscription_id, l.path`)

@@ -69,7 +69,7 @@ export async function startWakes(tx: Transaction, starts: readonly WakeStart[], 
     WITH started AS (
       UPDATE subscriptions s
          SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = CASE WHEN s.created_by IS NULL THEN i.entity_url END, attempts = 0, failures = 0,
-             last_error = NULL, started_at = now(), due_at = clock_timestamp() + ${ownedMs} * interval '1 ms', holder = NULL, lease_until = NULL
+             last_error = NULL, started_at = now(), due_at = clock_timestamp() + ${ownedMs} * interval '1 ms', holder = NULL, claimed_attempt = NULL, lease_until = NULL
         FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
                     ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)
        WHERE s.tenant_id = ${tx.tenant} AND s.id = i.id COLLATE "C"
@@ -113,6 +113,8 @@ export interface LockedWake {
   readonly attempts: number
   readonly failures: number
   readonly holder: string | null
+  /** The delivery whose token has claimed it. */
+  readonly claimed_attempt: number | null
   readonly has_lease: boolean
   readonly lease_ended: boolean
   readonly lost_leases: number
@@ -139,7 +141,7 @@ export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Pr
   const { rows } = await tx.query(sql`
     SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
            coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
-           lease_ttl_ms, attempts, failures, holder,
+           lease_ttl_ms, attempts, failures, holder, claimed_attempt,
            lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
            (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms
       FROM subscriptions s
@@ -163,7 +165,7 @@ export async function lockSubscription(tx: Transaction, id: string): Promise<Loc
          AND e.url IN (SELECT coalesce(wake_entity_url, entity_url) FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = ${id})
          FOR NO KEY UPDATE`),
     tx.query(sql`
-      SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url, wake_stream, lease_ttl_ms, attempts, failures, holder,
+      SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url, wake_stream, lease_ttl_ms, attempts, failures, holder, claimed_attempt,
              lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
              coalesce(extract(epoch FROM clock_timestamp() - started_at) * 1000, 0)::int8 AS age_ms
         FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = ${id}
@@ -297,6 +299,7 @@ export async function announceAgain(queryable: Queryable, runnerId: string): Pro
 
 export interface WakeClaim {
   readonly wakeId: string
+  readonly attempt: number
   readonly holder: string
   readonly runnerId: string | null
   readonly tokenHash: Buffer
@@ -307,9 +310,10 @@ export async function setClaimed(tx: Transaction, claims: readonly WakeClaim[]):
   await tx.query(sql`
     WITH claimed AS (
       UPDATE subscriptions s
-         SET due_at = NULL, failures = 0, last_error = NULL, holder = coalesce(s.holder, i.holder), lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
+         SET due_at = NULL, failures = 0, last_error = NULL, holder = coalesce(s.holder, i.holder), claimed_attempt = i.attempt,
+             lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
         FROM unnest(${claims.map((c) => c.wakeId)}::text[], ${claims.map((c) => c.holder)}::text[], ${claims.map((c) => c.runnerId)}::text[],
-                    ${claims.map((c) => c.tokenHash.toString('hex'))}::text[]) AS i (wake_id, holder, runner_id, token_hash)
+                    ${claims.map((c) => c.tokenHash.toString('hex'))}::text[], ${claims.map((c) => c.attempt)}::int4[]) AS i (wake_id, holder, runner_id, token_hash, attempt)
        WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
       RETURNING s.wake_id, s.generation, s.wake_path, s.wake_entity_url, s.lease_until, i.runner_id, decode(i.token_hash, 'hex') AS token_hash
     ), noted AS (
@@ -392,7 +396,7 @@ export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promi
   await tx.query(sql`
     WITH ended AS (
       UPDATE subscriptions s
-         SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, lease_until = NULL, due_at = NULL, started_at = NULL, failures = 0,
+         SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, claimed_attempt = NULL, lease_until = NULL, due_at = NULL, started_at = NULL, failures = 0,
              last_error = NULL, lost_leases = i.lost_leases
         FROM unnest(${ends.map((e) => e.wakeId)}::text[], ${ends.map((e) => e.as)}::text[], ${ends.map((e) => JSON.stringify(e.acked))}::text[],
                     ${ends.map((e) => e.lostLeases)}::int4[]) AS i (wake_id, how, acked, lost_leases)

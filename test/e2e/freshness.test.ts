@@ -123,6 +123,35 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
     ])
   })
 
+  // With streams in Postgres there is nothing between an append and its consequences.
+  if (streams === 'http')
+    it('a run that its handler began as the server died, before it drew the consequences, is closed with the lease, however late the sweep', async () => {
+      const url = '/held/unheard'
+      const { wake } = await held.claimed(url)
+      await wire.sql(
+        "INSERT INTO append_intents (tenant_id, id, path, body, closes, owned_until) VALUES ('default', 'dead', $1, '', false, now() + interval '1 hour')",
+        `${url}/main`,
+      )
+      const appended = await fetch(`${wire.house.streamsUrl}${url}/main`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify([run('run-1', 'started', 'insert')]),
+      })
+      expect(appended.ok).toBe(true)
+      await held.endLease(wake)
+      const next = await held.wake(url, 2)
+
+      const runs = (await wire.events(url)).filter(({ type }) => type === 'run')
+      expect(runs.map(({ key, value }) => [key, value?.status])).toEqual([
+        ['run-1', 'started'],
+        ['run-1', 'failed'],
+      ])
+      await wire.sql("UPDATE append_intents SET owned_until = now() WHERE id = 'dead'") // the sweep finds nothing new
+      await eventually(async () => (await wire.sql("SELECT FROM append_intents WHERE id = 'dead'")).length === 0, { withinMs: 30_000 })
+      expect(await wire.sql("SELECT key FROM projections WHERE type = 'run' AND entity_url = $1", url)).toEqual([])
+      expectStatus(200, await held.done(next))
+    })
+
   it('late calls of a wake whose lease has ended change nothing', async () => {
     const { wake, writeToken } = await held.claimed('/held/late')
     await held.endLease(wake)

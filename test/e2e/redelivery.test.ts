@@ -146,6 +146,33 @@ describe('a delivery', () => {
     expect([stage.deliveriesTo(url).length, namesOf(stage.deliveriesTo(url)).size]).toEqual([2, 1])
   })
 
+  it('that was made twice, for its first was answered too late, has one run: whoever claims second is FENCED, in all that it says', async () => {
+    const url = '/echo/twice'
+    stage.order(url, { kind: 'hang' }, 1)
+    stage.order(url, { kind: 'status', status: 200, body: '{"ok":true}' })
+    await wire.spawned(url, { initialMessage: 'hello' })
+    const [first, second] = await eventually(() => {
+      const [one, two] = stage.deliveriesTo(url).map(({ wake }) => wake)
+      return one !== undefined && two !== undefined && ([one, two] as const)
+    })
+    const say = async (token: string, body: object) =>
+      await wire.ask('POST', `/_electric/wake-callbacks/${first.wakeId}`, body, { headers: { authorization: `Bearer ${token}` } })
+    const claim = { epoch: 1, wakeId: first.wakeId }
+    const done = { epoch: 1, acks: [], done: true }
+    expect([second.wakeId, second.epoch, second.claimToken === first.claimToken]).toEqual([first.wakeId, first.epoch, false])
+
+    const claims = await Promise.all([say(first.claimToken, claim), say(second.claimToken, claim)])
+    expect(claims.map(({ status }) => status).toSorted()).toEqual([200, 409])
+    const [winner, loser] = claims[0].status === 200 ? [first, second] : [second, first]
+    for (const body of [claim, { epoch: 1 }, done])
+      expect(await say(loser.claimToken, body)).toMatchObject({ status: 409, body: { error: { code: 'FENCED' } } })
+    expect((await say(winner.claimToken, claim)).body).toEqual(claims.find(({ status }) => status === 200)?.body)
+    expect(await wire.statusOf(url)).toBe('running')
+    expectStatus(200, await say(winner.claimToken, { epoch: 1 }))
+    expectStatus(200, await say(winner.claimToken, done))
+    expectStatus(200, await wire.kill(url))
+  })
+
   it('that is worked on before it is answered, late or never, is no failure', async () => {
     const url = '/echo/late'
     let answerLate: (nothing?: unknown) => void = () => undefined

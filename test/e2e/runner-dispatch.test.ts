@@ -238,6 +238,35 @@ describe.each(['postgres', 'http'] as const)('with streams in %s:', (kind) => {
       expect(await announcedAt('/runners/moving/wake')).toHaveLength(1)
     })
 
+    it('comes of any message: whoever may send makes the runner of its owner work (spec/06 §9, spec/07 §6.2)', async () => {
+      await register('asked')
+      await wire.spawned('/sams/asked', { dispatch_policy: to('asked') }, 'user:sam')
+      expect(await wire.spawn('/sams/own', { dispatch_policy: to('asked') }, 'system:dev-local')).toMatchObject(notOwned)
+
+      expectStatus(200, await wire.send('/sams/asked', { payload: 'hello' }, 'system:dev-local'))
+
+      await eventually(async () => (await announcedAt('/runners/asked/wake')).some(({ stream }) => stream === 'sams/asked/main'))
+    })
+
+    it('comes of the first message after its type has got a default, which the entity takes over for good, owned by whomever (spec/06 §9 "Backfill")', async () => {
+      await register('late')
+      const policyOf = async () =>
+        (expectStatus(200, await wire.get('/later/a', 'user:sam')).body as { readonly dispatch_policy?: unknown }).dispatch_policy
+      await wire.register('later', {}, 'user:sam')
+      await wire.spawned('/later/a', { initialMessage: 'before' }, 'user:sam')
+      expectStatus(200, await wire.send('/later/a', { payload: 'still before' }, 'user:sam'))
+      const before = await policyOf()
+      await wire.register('later', { default_dispatch_policy: to('late') }, 'user:sam')
+      expectStatus(200, await wire.send('/later/a', { payload: 'first' }, 'system:dev-local'))
+
+      await eventually(async () => (await announcedAt('/runners/late/wake')).some(({ stream }) => stream === 'later/a/main'))
+      const taken = await policyOf()
+      await wire.register('later', { default_dispatch_policy: to('r2') }, 'user:sam')
+      expectStatus(200, await wire.send('/later/a', { payload: 'second' }, 'user:sam'))
+      expect([before ?? null, taken, await policyOf()]).toEqual([null, to('late'), to('late')])
+      expect(await wire.sql("SELECT runner_id FROM subscriptions WHERE entity_url = '/later/a'")).toEqual([{ runner_id: 'late' }])
+    })
+
     it('has the subscription of its scope, or of its runner where no scope is given (spec/06 §9)', async () => {
       await wire.spawned('/sams/scope-own', { dispatch_policy: to('r2') }, 'user:sam')
       await wire.spawned('/sams/scope-given', { dispatch_policy: to('r2', 'runner:r2:scope') }, 'user:sam')

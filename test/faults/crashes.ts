@@ -103,6 +103,11 @@ export class Lanes {
     return new Lanes(await Promise.all(Array.from({ length: count }, async () => await Lane.start(options))))
   }
 
+  /** Does something with every house before the first is used. */
+  async each<Result>(work: (lane: Lane) => Promise<Result>): Promise<ReadonlyMap<Lane, Result>> {
+    return new Map(await Promise.all(this.#lanes.map(async (lane) => [lane, await work(lane)] as const)))
+  }
+
   async use<Result>(work: (lane: Lane) => Promise<Result>): Promise<Result> {
     const lane = this.#free.pop() ?? (await new Promise<Lane>((resolve) => this.#waiting.push(resolve)))
     try {

@@ -38,6 +38,8 @@ export interface LoadOptions {
   readonly callers?: number
   /** `stops`: a caller ends with its first lost connection. `waits`: it goes on with the next entity. */
   readonly onLost: 'stops' | 'waits'
+  /** What a caller waits for before it sends a message to an entity, through this server; default nothing. */
+  readonly beforeSend?: (base: string, url: string) => Promise<void>
 }
 
 /** Requests longer than this are lost: the server's own deadlines are shorter. */
@@ -89,7 +91,10 @@ export class Load {
   async #entity(base: string, url: string, kills: boolean): Promise<boolean> {
     const ask = async <Kind extends Request['kind']>(kind: Kind, message: string) => await this.#ask(base, kind, url, message)
     if ((await ask('spawn', `${url} first`)) !== 'done') return await this.#afterLoss()
-    for (const nth of [1, 2]) if ((await ask('send', `${url} ${nth}`)) === 'unknown') return await this.#afterLoss()
+    for (const nth of [1, 2]) {
+      await this.#options.beforeSend?.(base, url)
+      if ((await ask('send', `${url} ${nth}`)) === 'unknown') return await this.#afterLoss()
+    }
     if (kills && (await ask('kill', '')) === 'unknown') return await this.#afterLoss()
     return true
   }

@@ -43,6 +43,8 @@ CREATE TABLE subscriptions (
   -- When anybody may begin the next one. Null while a lease runs.
   due_at          timestamptz,
   holder          text COLLATE "C",
+  -- The delivery that was claimed: of a wake that was delivered twice one run goes on.
+  claimed_attempt int4,
   lease_until     timestamptz,
   -- Wakes in a row that ended with their lease, without an ack.
   lost_leases     int4 NOT NULL DEFAULT 0,
@@ -55,6 +57,9 @@ CREATE INDEX subscriptions_by_runner ON subscriptions (tenant_id, runner_id) WHE
 CREATE INDEX subscriptions_by_prefix ON subscriptions (tenant_id, pattern_prefix) WHERE pattern_prefix IS NOT NULL;
 CREATE INDEX subscriptions_by_due ON subscriptions (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX subscriptions_by_lease ON subscriptions (lease_until) WHERE lease_until IS NOT NULL;
+-- No column statistics where all or none are set from one minute to the next: counted at rest they say that no wake is in flight, and look-ups of one
+-- wake then read all of them.
+ALTER TABLE subscriptions ALTER COLUMN wake_id SET STATISTICS 0, ALTER COLUMN wake_entity_url SET STATISTICS 0;
 
 CREATE TABLE subscription_links (
   tenant_id       text NOT NULL,

@@ -1,6 +1,7 @@
 /** What every process of ours is made of, whether it answers requests, carries out activities, or both. */
 import type { Logger } from 'pino'
 import { type Activities, allActivities } from './activities/activities.js'
+import type { ForkAttempt, ForkBegun } from './activities/forks.js'
 import { Joinable } from './activities/joining.js'
 import type { Appends, Parts } from './activities/parts.js'
 import type { Configuration } from './config.js'
@@ -15,6 +16,7 @@ import { Waking } from './dispatch/waking.js'
 import type { BatchObserver } from './domain/group-commit.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
 import { Directory } from './entities/directory.js'
+import { forkRulesOf } from './entities/fork-rules.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
 import { advertisedBy } from './entities/runners.js'
@@ -71,6 +73,8 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     appends,
     streams,
     rules,
+    forkRules: forkRulesOf(rules, config.limits),
+    limits: config.limits,
     deliver: (id, verdicts) => rendezvous.deliver(id, verdicts),
     signing: dispatch.signing,
     wakes: {
@@ -119,6 +123,7 @@ function streamParts(
       streams,
       intendIn: (tx, id, written) => pipeline.intendIn(tx, id, written),
       landOperation: (id) => pipeline.landOperation(id),
+      catchUp: (paths) => pipeline.catchUp(paths),
       linkIn: (tx, made) => pipeline.linkIn(tx, made),
       sweep: () => pipeline.sweep(),
     }
@@ -129,6 +134,7 @@ function streamParts(
   const appends: Appends = {
     kind: 'transaction',
     createIn: (tx, made) => pipeline.createIn(tx, made),
+    streams: store.transactional,
     appendIn: (tx, written) => pipeline.appendIn(tx, written),
     announce: (paths) => pipeline.announce(paths),
   }
@@ -143,5 +149,12 @@ function given<const Name extends string, Value>(name: Name, value: Value | unde
 function joined(activities: Activities): Activities {
   const spawns = new Joinable<SpawnBatch, Begun<SpawnVerdict>>((batch) => activities.createEntities(batch))
   const signals = new Joinable<SignalBatch, Begun<SignalVerdict>>((batch) => activities.applySignals(batch))
-  return { ...activities, createEntities: (batch) => spawns.run(batch), applySignals: (batch) => signals.run(batch) }
+  const forks = new Joinable<ForkAttempt, ForkBegun>((attempt) => activities.forkEntities(attempt))
+  return {
+    ...activities,
+    createEntities: (batch) => spawns.run(batch),
+    applySignals: (batch) => signals.run(batch),
+    // A fork that waits looks more than once: only what is done at once is joined.
+    forkEntities: (attempt) => (attempt.waiter === undefined ? forks.run(attempt) : activities.forkEntities(attempt)),
+  }
 }

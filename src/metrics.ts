@@ -92,14 +92,14 @@ export class Metrics {
     this.#requests.observe({ method, route, status: String(status) }, seconds)
   }
 
-  batches(kind: 'append' | 'spawn' | 'close'): BatchObserver {
+  batches(kind: 'append' | 'spawn' | 'close' | 'fork'): BatchObserver {
     return ({ items, waitedMs }) => {
       this.#batchItems.observe({ kind }, items)
       this.#batchWaits.observe({ kind }, waitedMs / 1_000)
     }
   }
 
-  operations(kind: 'spawn' | 'close'): OperationsObserver {
+  operations(kind: 'spawn' | 'close' | 'fork'): OperationsObserver {
     return {
       batch: this.batches(kind),
       started: (eagerly) => this.#starts.inc({ kind, eager: String(eagerly) }),

@@ -10,12 +10,13 @@ import type { Logger } from 'pino'
 import { ensurePrincipals } from './activities/principals.js'
 import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
-import type { SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
+import type { Begun, ForkBatch, ForkItem, ForkVerdict, SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
 import { Attachments } from './entities/attachments.js'
 import { AuthorizationHook, type AuthorizeRequest } from './entities/authorization-hook.js'
 import { CollectionWriting } from './entities/collection-writing.js'
 import { Discovery } from './entities/discovery.js'
+import { Forking, largeOfFork } from './entities/forking.js'
 import { InboxEditing } from './entities/inbox-editing.js'
 import { Operations } from './entities/operations.js'
 import { RunnerClaiming } from './entities/runner-claiming.js'
@@ -39,7 +40,7 @@ import { readBacklog } from './registry/backlog.js'
 import { insertUsers } from './registry/spawning.js'
 import { announceAgain, isWake } from './registry/wakes.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
-import { connectTemporal, identity, installRuntime, type RunningWorker, startWorker } from './worker.js'
+import { connectTemporal, identity, installRuntime, type RunningWorker, startRelay, startWorker } from './worker.js'
 
 /** Acknowledged requests in flight get this long to finish. */
 const drainLimitMs = 10_000
@@ -95,6 +96,7 @@ async function serve(
   const attributeBytes = (await ensureSearchAttributes(connection, config.temporal.namespace, log))
     ? config.limits.maxSearchAttributeBytes
     : null
+  const relay = startRelay(engine, connection, client, log)
   const worker = config.worker === 'in-process' ? await startWorker(config, connection, engine) : null
   const useCases = buildUseCases(config, engine, service, { attributeBytes, worksHere: worker !== null, metrics })
   engine.dispatch.followUps.tells(
@@ -137,6 +139,7 @@ async function serve(
     stop: async () => {
       stopping = true
       await stopServing(app, inFlight, engine, useCases, service)
+      await relay.close()
       await stopWorking(worker, connection)
       await metricsServer?.close()
       await engine.close()
@@ -191,6 +194,14 @@ function buildUseCases(
     large: largeOfSignal,
     ...(worksHere ? { effect: (batch) => engine.activities.applySignals(batch) } : {}),
   })
+  const forks = new Operations<ForkItem, ForkVerdict>({
+    ...shared,
+    kind: 'fork',
+    ...(metrics === undefined ? {} : { observer: metrics.operations('fork') }),
+    workflowType: 'forkSubtree',
+    large: largeOfFork,
+    ...(worksHere ? { effect: (batch) => atOnce(engine, batch) } : {}),
+  })
   const spawning = new Spawning({
     rules: engine.rules,
     directory: engine.directory,
@@ -209,15 +220,23 @@ function buildUseCases(
     runners: new Runners({ ...engine, limits: config.limits, onAvailable: (runnerId) => announceAgain(engine.database, runnerId) }),
     runnerClaiming: new RunnerClaiming(engine.database, engine.directory, engine.dispatch),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
+    forking: new Forking({ ...shared, rules: engine.rules, directory: engine.directory, operations: forks }),
     entityTypes: new EntityTypes(engine.database, {
       limits: config.limits,
       discovery: new Discovery({ outbound, parse: discoveredRegistration(config.limits.maxJsonDepth), limits: config.limits }),
       ...(config.rewriteLoopbackWebhooksTo === undefined ? {} : { rewriteLoopbackTo: config.rewriteLoopbackWebhooksTo }),
     }),
-    operations: { spawns, closes },
+    operations: { spawns, closes, forks },
   }
 }
 type UseCases = ReturnType<typeof buildUseCases>
+
+/** Forks that come in a batch are in haste: none of them waits. */
+async function atOnce(engine: Engine, batch: ForkBatch): Promise<Begun<ForkVerdict>> {
+  const begun = await engine.activities.forkEntities(batch)
+  if (begun.state === 'waits') throw new Error('a fork in haste waits')
+  return begun
+}
 
 function largeOfSpawn({ args, initialMessage, tags, dispatchPolicy, sandbox, ...rest }: SpawnItem) {
   if ([args, initialMessage, tags, dispatchPolicy, sandbox].every((part) => part === undefined)) return undefined
@@ -250,6 +269,7 @@ async function stopServing(
       engine.streams.close(),
       inFlight.drained(),
       operations.spawns.drained(),
+      operations.forks.drained(),
       signalling.drained(),
       tagging.drained(),
       engine.pipeline.drained(),

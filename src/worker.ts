@@ -7,6 +7,7 @@ import type { Logger } from 'pino'
 import { heartbeatEveryMs, heartbeats } from './activities/heartbeats.js'
 import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
+import { WaiterRelay } from './dispatch/waiter-relay.js'
 import { buildEngine, type Engine } from './engine.js'
 import { loadEnvFile } from './env-file.js'
 import { createLog } from './log.js'
@@ -73,6 +74,18 @@ export async function startWorker(config: Configuration, connection: NativeConne
   return { done: worker.run(), shutdown: () => worker.shutdown() }
 }
 
+const signalLimitMs = 3_000
+
+/** Tells workflows what they wait for, from any process that has a Temporal client. */
+export function startRelay(engine: Engine, connection: NativeConnection, client: Client, log: Logger): WaiterRelay {
+  return new WaiterRelay({
+    database: engine.database,
+    signal: (workflowId) =>
+      connection.withDeadline(Date.now() + signalLimitMs, () => client.workflow.getHandle(workflowId).signal('statusChanged')),
+    onFailure: (failure) => log.warn({ err: failure }, 'a waiting workflow could not be told; it will be'),
+  })
+}
+
 async function main(): Promise<void> {
   loadEnvFile(process.cwd(), process.env)
   const config = loadConfiguration(process.env)
@@ -86,8 +99,10 @@ async function main(): Promise<void> {
     new FollowUps({ client, taskQueue, attributeBytes: config.limits.maxSearchAttributeBytes, graceMs: config.limits.stopGraceMs }),
   )
   const worker = await startWorker(config, connection, engine)
+  const relay = startRelay(engine, connection, client, log)
   log.info({ taskQueue: config.temporal.taskQueue }, 'worker running')
   const stop = async () => {
+    await relay.close()
     worker.shutdown()
     await worker.done
     await connection.close()

@@ -1,5 +1,7 @@
 /** All activities of a worker. */
+import { foreignForkActivities } from './foreign-forks.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
+import { forkActivities } from './forks.js'
 import type { Parts } from './parts.js'
 import { signalActivities } from './signals.js'
 import { spawnActivities } from './spawns.js'
@@ -9,6 +11,8 @@ import { wakeActivities } from './wakes.js'
 export const allActivities = (parts: Parts) => ({
   ...spawnActivities(parts),
   ...foreignSpawnActivities(parts),
+  ...forkActivities(parts),
+  ...foreignForkActivities(parts),
   ...signalActivities(parts),
   ...sweepActivities(parts),
   ...wakeActivities(parts),

@@ -18,10 +18,9 @@ import type { Transaction } from '../registry/database.js'
 import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { activateEntities, dropReservations, findReservations, reservedBy } from '../registry/spawning.js'
 import { isRefused, type StreamStore } from '../streams/store.js'
+import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
 
-/** Requests to the stream server at once. */
-const parallelRequests = 16
 /** How long a lost race waits for its winner to become visible. */
 const winnerLimitMs = 5_000
 
@@ -240,15 +239,4 @@ function verdictsOf(items: ForeignSpawn['items'], active: ReadonlySet<string>, t
     answered.add(url)
     return { outcome: 'spawned', url, txid, createdAt }
   })
-}
-
-/** Bounded parallelism; every result in the order of the items. */
-async function inParallel<Item, Result>(items: readonly Item[], work: (item: Item) => Promise<Result>): Promise<Result[]> {
-  const results: Result[] = []
-  let next = 0
-  const lane = async () => {
-    for (let index = next++; index < items.length; index = next++) results[index] = await work(items[index] as Item)
-  }
-  await Promise.all(Array.from({ length: Math.min(parallelRequests, items.length) }, lane))
-  return results
 }

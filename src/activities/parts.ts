@@ -2,20 +2,24 @@
 import type { DispatchPolicy } from '../domain/entity.js'
 import type { AgentsError } from '../domain/errors.js'
 import type { EntityUrl, OperationId, StreamPath } from '../domain/ids.js'
-import type { SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
+import type { Limits } from '../domain/limits.js'
+import type { ForkItem, SignalItem, SpawnItem, Verdict } from '../domain/operations.js'
+import type { Principal } from '../domain/principals.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
-import type { AppendVerdict, CreateVerdict, NewStream, StreamAppend, StreamStore } from '../streams/store.js'
+import type { AppendVerdict, CreateVerdict, NewStream, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
+
+/** A stream to be made; with `dispatch` it is the main stream of an entity with that policy. */
+export type DispatchedStream = NewStream & { readonly dispatch?: DispatchPolicy | null; readonly waking?: number }
 
 /** How appends and rows become one. */
 export type Appends =
   | {
       readonly kind: 'transaction'
-      createIn(
-        tx: Transaction,
-        streams: readonly (NewStream & { readonly dispatch?: DispatchPolicy | null })[],
-      ): Promise<readonly CreateVerdict[]>
+      /** Makes streams, linked to dispatch; the last `waking` entries of each (default: all behind the first) wake whom they should. */
+      createIn(tx: Transaction, streams: readonly DispatchedStream[]): Promise<readonly CreateVerdict[]>
+      readonly streams: Pick<TransactionalStreams, 'share' | 'history'>
       appendIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
       announce(paths: readonly StreamPath[]): void
     }
@@ -24,10 +28,23 @@ export type Appends =
       readonly streams: StreamStore
       intendIn(tx: Transaction, id: OperationId, appends: readonly StreamAppend[]): Promise<void>
       landOperation(id: OperationId): Promise<void>
-      /** New main streams whose rows become visible in `tx`: what was made before of them wakes whom it should. */
+      /** Draws the consequences of all that stands on these streams. */
+      catchUp(paths: readonly StreamPath[]): Promise<void>
+      /** New streams of entities that become visible in `tx`: what was made before of them wakes whom it should. */
       linkIn(tx: Transaction, made: readonly MadeStream[]): Promise<void>
       sweep(): Promise<number>
     }
+
+/** A fork that the rules have nothing against, as far as they can tell before it is looked at under locks. */
+export interface CheckedFork {
+  readonly id: OperationId
+  readonly item: ForkItem
+  readonly principal: Principal
+  readonly source: EntityUrl
+  /** As asked for; null: made. */
+  readonly rootUrl: EntityUrl | null
+  readonly parent: EntityUrl | null
+}
 
 /** The rules of a spawn and of a signal: the same for callers over HTTP and for those who start workflows. */
 export interface Rules {
@@ -37,6 +54,11 @@ export interface Rules {
   planPrincipals(principals: readonly string[]): Promise<readonly SpawnPlan[]>
   /** spec/05 §1.2, rows 1–6. Null: nothing stands against it so far. */
   refuseSignal(item: SignalItem): Promise<AgentsError | null>
+}
+
+export interface ForkRules {
+  /** spec/04 §3, all rows but those that need the subtree to stand still. */
+  checkFork(item: ForkItem, id: OperationId): Promise<CheckedFork | AgentsError>
 }
 
 /** What became of the keys that sign webhooks. */
@@ -53,6 +75,8 @@ export interface Parts {
   readonly appends: Appends
   readonly streams: Pick<StreamStore, 'delete'>
   readonly rules: Rules
+  readonly forkRules: ForkRules
+  readonly limits: Limits
   /** Keys that sign webhooks get a successor when they are old, and are forgotten when nobody needs them. */
   readonly wakes: {
     /** The next attempt of a wake whose delivery has failed. */

@@ -1,9 +1,12 @@
 /** The safety net: what processes left behind when they died, and what nobody needs any more (design §3). */
 import { randomUUID } from 'node:crypto'
 import { endClaim, prolongClaim, takeLapsedClaims } from '../registry/attachments.js'
+import { forgetLapsedForkLocks } from '../registry/fork-locks.js'
 import { forgetOperations } from '../registry/operations.js'
 import { abandonedReservations, dropReservations } from '../registry/spawning.js'
+import { sweepWaiters } from '../registry/waiters.js'
 import { forgetWakes, unfinishedStops } from '../registry/wakes.js'
+import { dropAbandonedFork } from './foreign-forks.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
 import type { Parts, SigningReport } from './parts.js'
 
@@ -36,8 +39,11 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
     const abandoned = await abandonedReservations(parts.database, abandonedAfterMs, perSweep)
     for (const operationId of abandoned) {
       await foreignSpawnActivities(parts).dropStreams({ operationId })
+      if (parts.appends.kind === 'intents') await dropAbandonedFork(parts, operationId)
       await dropReservations(parts.database, operationId)
     }
+    await parts.database.transaction((tx) => sweepWaiters(tx, perSweep))
+    await forgetLapsedForkLocks(parts.database)
     const forgottenOperations = await forgetOperations(parts.database, keepOutcomesS, perSweep)
     const removedAttachments = await removeAttachments(parts)
     for (const { url, isOverdue } of await unfinishedStops(parts.database, stopsOverdueAfterMs, perSweep))

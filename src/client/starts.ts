@@ -22,7 +22,7 @@ const operationIdKey = defineSearchAttributeKey('OperationId', 'KEYWORD')
 export const searchAttributes = { EntityUrls: 'KeywordList', EntityType: 'Keyword', OperationId: 'Keyword' } as const
 
 /** What an operator reads first; lower is more urgent (temporal-notes §9). */
-const priorities = { close: 1, signal: 1, spawn: 2 } as const
+const priorities = { close: 1, signal: 1, spawn: 2, fork: 2 } as const
 export type OperationKind = keyof typeof priorities
 
 /** `spawn:/chat/a` for one entity, `spawn:64:<operation id>` for a batch. */

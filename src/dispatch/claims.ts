@@ -10,6 +10,7 @@
  * A crash before a commit leaves the claim as it was, and its lease running; after it the answer may be lost, and a repeated call meets FENCED or the
  * same answer.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { AgentsError, errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
@@ -76,6 +77,12 @@ interface Lapsed {
   readonly wakeId: string
 }
 
+export interface AwaitedClaim {
+  /** Whether it has come, or comes within `ms`. */
+  within(ms: number): Promise<boolean>
+  forget(): void
+}
+
 export interface CallbackAnswer {
   readonly nextWake: boolean
 }
@@ -84,6 +91,8 @@ export class Claims {
   readonly #parts: ClaimsParts
   readonly #claims: GroupCommit<TokenClaim, Granted | AgentsError>
   readonly #callbacks: GroupCommit<Callback, CallbackAnswer | AgentsError>
+  /** Who waits here for a claim of these wakes: it spares him a statement that would change nothing any more. */
+  readonly #awaited = new Map<string, () => void>()
 
   constructor(parts: ClaimsParts) {
     this.#parts = parts
@@ -101,13 +110,24 @@ export class Claims {
   async claim(wake: DeliveryIdentity, holder: string): Promise<string | null> {
     const verdict = await this.#claims.add({ ...wake, holder })
     if (verdict instanceof AgentsError) throw verdict
+    this.#awaited.get(wake.wakeId)?.()
     return verdict.writes ? this.#parts.tokens.writeToken(wake) : null
+  }
+
+  /** Watches, from now on, for a claim of the wake, or another callback, that this process accepts: it has started the lease, or ended the wake. */
+  awaited(wakeId: string): AwaitedClaim {
+    const claimed = new Promise<true>((resolve) => this.#awaited.set(wakeId, () => resolve(true)))
+    return {
+      within: async (ms) => await Promise.race([claimed, delay(ms, false as const, { ref: false })]),
+      forget: () => this.#awaited.delete(wakeId),
+    }
   }
 
   /** A heartbeat, acks, a done or a release. Throws FENCED, INVALID_OFFSET. */
   async callback(callback: Callback): Promise<CallbackAnswer> {
     const verdict = await this.#callbacks.add(callback)
     if (verdict instanceof AgentsError) throw verdict
+    this.#awaited.get(callback.wakeId)?.()
     return verdict
   }
 

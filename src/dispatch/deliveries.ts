@@ -35,7 +35,7 @@ import {
   undeliveredWake,
 } from '../registry/wakes.js'
 import { Announcements } from './announcements.js'
-import { asHeldBack, type Claims } from './claims.js'
+import { type AwaitedClaim, asHeldBack, type Claims } from './claims.js'
 import { OriginLanes } from './origin-lanes.js'
 import { type Outbound, OutboundFailure } from './outbound.js'
 import type { Pipeline } from './pipeline.js'
@@ -78,6 +78,8 @@ interface Begun {
 const handedOverMarginMs = 15_000
 /** What an attempt may take beside its call. */
 const attemptMarginMs = 5_000
+/** A handler that takes a wake claims it at once: then the claim starts its lease, and this process need not. */
+const claimFollowsMs = 100
 const pullOrigin = 'wake streams'
 
 export class Deliveries {
@@ -206,8 +208,9 @@ export class Deliveries {
 
   async #call(begun: Begun) {
     const { wake } = begun
-    const { limits, outbound, signing } = this.#parts
+    const { claims, limits, outbound, signing } = this.#parts
     const body = Buffer.from(JSON.stringify(await this.#bodyOf(begun)))
+    const claim = claims.awaited(wake.wake_id)
     try {
       const answer = await outbound.call({
         method: 'POST',
@@ -218,13 +221,15 @@ export class Deliveries {
         maxBytes: limits.maxDeliveryAnswerBytes,
         maxRedirects: 0,
       })
-      if (answer.status >= 200 && answer.status < 300) return await this.#taken(begun, answer.body)
+      if (answer.status >= 200 && answer.status < 300) return await this.#taken(begun, answer.body, claim)
       const retryAfter = answer.headers['retry-after']
       const asked = retryAfterMsOf(typeof retryAfter === 'string' ? retryAfter : undefined, Date.now())
       return await this.#failed(begun, `the handler answered ${answer.status}`, asked)
     } catch (failure) {
       if (failure instanceof OutboundFailure) return await this.#failed(begun, failure.message)
       throw failure
+    } finally {
+      claim.forget()
     }
   }
 
@@ -243,10 +248,10 @@ export class Deliveries {
   }
 
   /** A 2xx: `{"done":true}` acknowledges what was shown; anything else means that callbacks follow. */
-  async #taken({ wake, links }: Begun, body: Buffer) {
+  async #taken({ wake, links }: Begun, body: Buffer, claim: AwaitedClaim) {
     const { claims } = this.#parts
     if (!saysDone(body)) {
-      await this.#delivered.add(wake.wake_id)
+      if (!(await claim.within(claimFollowsMs))) await this.#delivered.add(wake.wake_id)
       return over('delivered')
     }
     const acks = links.flatMap(({ path, tail, acked }) => (tail === null || tail <= acked ? [] : [{ path, offset: tail }]))

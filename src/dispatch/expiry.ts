@@ -44,7 +44,7 @@ export class Expiry {
   async expire(wakeId: string): Promise<boolean> {
     const { database, pipeline } = this.#parts
     const url = (await peekWake(database, wakeId))?.wake_entity_url ?? null
-    if (url !== null) await pipeline.catchUp(mainStream(url)) // X1: which runs are open is read from the registry
+    if (url !== null) await pipeline.catchUp([mainStream(url)]) // X1: which runs are open is read from the registry
     try {
       const stopping = await pipeline.together((tx) => this.#expireIn(tx, wakeId))
       if (stopping !== null) await this.#parts.stopping.finish(stopping)

@@ -97,7 +97,10 @@ export class ForeignPipeline implements Pipeline {
     })
   }
 
-  /** Linked before it is made; a repeated create finds its wake to be started, where a crash came between. */
+  /**
+   * Linked before it is made; a repeated create finds its wake to be started, where a crash came between. What a fork inherits is passed over once it
+   * stands: a crash before that makes it news, as does a first entry that comes with it, since nobody knows then where the past ends.
+   */
   async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
     return await this.#counted(async () => {
       const isLinked = await this.#database.transaction(async (tx) => {
@@ -106,8 +109,15 @@ export class ForeignPipeline implements Pipeline {
         return (await linkedPaths(tx, [path])).has(path)
       })
       const verdict = await this.#streams.create(path, request)
+      if (isLinked && verdict.outcome === 'created' && isBareFork(path, request)) await this.#passOver(path, verdict.head.tail)
       if (verdict.outcome !== 'refused' && (isLinked || (await this.#isLinked(path)))) await this.#drawConsequences(path, null)
       return verdict
+    })
+  }
+
+  async #passOver(path: StreamPath, copied: Offset): Promise<void> {
+    await this.#database.transaction(async (tx) => {
+      if (await advanceProgress(tx, path, null, copied)) await this.#waking.made(tx, [{ path, tail: copied, copied }], [])
     })
   }
 
@@ -116,11 +126,6 @@ export class ForeignPipeline implements Pipeline {
     await dropLinks(this.#database, path)
     await forgetProgress(this.#database, path) // of another stream of this name
     return verdict
-  }
-
-  /** Draws what nobody has drawn yet, so that the registry knows the stream's tail; of a stream that is no more it forgets it. */
-  async catchUp(path: StreamPath): Promise<void> {
-    await this.#counted(async () => await this.#drawConsequences(path, null))
   }
 
   /** A link that was made meanwhile has not been seen by this append, so the append looks for it (`tails.ts` T1). */
@@ -172,9 +177,10 @@ export class ForeignPipeline implements Pipeline {
     if (intents.length > 0) await insertIntents(tx, intents, this.#ownedMs)
   }
 
-  /** Main streams of entities that become visible in `tx`: linked, and waking whom their first messages should. */
+  /** Streams of entities that become visible in `tx`: linked, and waking whom their first messages should. */
   async linkIn(tx: Transaction, made: readonly MadeStream[]): Promise<void> {
-    await Promise.all(made.map(({ path, tail }) => advanceProgress(tx, path, null, tail)))
+    const mains = made.filter(({ path }) => entityOfMainStream(path) !== null) // of others the registry hears with their first append
+    await Promise.all(mains.map(({ path, tail }) => advanceProgress(tx, path, null, tail)))
     await this.#waking.made(
       tx,
       made,
@@ -188,6 +194,22 @@ export class ForeignPipeline implements Pipeline {
   /** Carries out what `intendIn` wrote down. Idempotent: what has landed is not there any more. */
   async landOperation(id: OperationId): Promise<void> {
     await this.#landAll(await intentsUpTo(this.#database, id))
+  }
+
+  /** Draws the consequences of all that stands on these streams, also of what was written when they were made; of those that are no more it forgets the tail. */
+  async catchUp(paths: readonly StreamPath[]): Promise<void> {
+    const progress = await progressOf(this.#database, paths)
+    const waiting = [...paths]
+    const lane = async () => {
+      for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) await this.#catchUp(path, progress.get(path))
+    }
+    await this.#counted(async () => await Promise.all(Array.from({ length: Math.min(parallelStreams, paths.length) }, lane)))
+  }
+
+  /** A stream whose tail is where it was drawn to before is drawn: neither of the two goes back. */
+  async #catchUp(path: StreamPath, drawn: Offset | undefined): Promise<void> {
+    const head = await this.#streams.head(path)
+    if (isRefused(head) || head.head.tail !== drawn) await this.#drawConsequences(path, null)
   }
 
   /** Takes over what dead processes left. How many intents were landed. */
@@ -313,6 +335,10 @@ function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent 
   const intent = { id: randomUUID(), path }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
 }
+
+/** A fork without entries of its own: its tail is where the past ends. Main streams are drawn from, whoever makes them. */
+const isBareFork = (path: StreamPath, { fork, body }: CreateRequest): boolean =>
+  fork !== undefined && (body?.length ?? 0) === 0 && entityOfMainStream(path) === null
 
 const isOneEntry = (events: StoredEvents['events']): boolean => events.every(({ entry }) => entry === events[0]?.entry)
 

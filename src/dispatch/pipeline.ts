@@ -57,8 +57,8 @@ export interface Pipeline {
    * or gone takes nothing, and the rows stand. A failure of `work` leaves nothing behind.
    */
   together<Result>(work: (tx: Transaction) => Promise<Together<Result>>): Promise<Result>
-  /** Returns when all that stands on a stream has had its consequences, also what a process had appended that died before it drew them (P1). */
-  catchUp(path: StreamPath): Promise<void>
+  /** Returns when all that stands on these streams has had its consequences, also what a process had appended that died before it drew them (P1). */
+  catchUp(paths: readonly StreamPath[]): Promise<void>
   /** Resolves when nothing is in flight. */
   drained(): Promise<void>
 }

@@ -6,8 +6,9 @@
 import type { DispatchPolicy, EntityStatus } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
-import { type EntityUrl, offsetOf, positionOf, type StreamPath, zeroOffset } from '../domain/ids.js'
+import { type EntityUrl, offsetOf, positionOf, type StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
+import type { MadeStream } from '../domain/subscriptions.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { dropLinks, forgetAcks } from '../registry/subscriptions.js'
@@ -38,9 +39,10 @@ import {
 } from './pipeline.js'
 import type { Appended, Waking } from './waking.js'
 
-/** A stream to be made, and how its entity is dispatched where it is a main stream. */
+/** A stream to be made. With `dispatch` it is the main stream of an entity with that policy, whose last `waking` entries wake it; default: all behind the first. */
 export interface PipelineCreate extends NewStream {
   readonly dispatch?: DispatchPolicy | null
+  readonly waking?: number
 }
 
 export interface PostgresPipelineParts {
@@ -123,12 +125,7 @@ export class PostgresPipeline implements Pipeline {
       ),
       this.#streams.create(tx, creates),
     ])
-    const made = creates.flatMap(({ path, body, dispatch }, index) => {
-      const verdict = verdicts[index]
-      if (verdict?.outcome !== 'created') return []
-      const acked = (body?.length ?? 0) > 0 ? offsetOf(1) : zeroOffset // what a creation itself says wakes nobody
-      return [{ path, tail: verdict.head.tail, ...(dispatch ? { dispatch: { policy: dispatch, acked } } : {}) }]
-    })
+    const made = creates.flatMap((create, index) => madeBy(create, verdicts[index]))
     await this.#waking.made(tx, made, patterns)
     return verdicts
   }
@@ -213,6 +210,15 @@ export class PostgresPipeline implements Pipeline {
     const appended = (await this.appendIn(tx, admitted, locked)).values()
     return bars.map((error) => (error === null ? (appended.next().value as AppendVerdict) : { outcome: 'barred', error }))
   }
+}
+
+/** What a creation itself says wakes nobody of its entity's own; what a fork inherits wakes nobody at all, nor what its operation says behind that. */
+function madeBy({ path, more = [], waking, dispatch }: PipelineCreate, verdict: CreateVerdict | undefined): MadeStream[] {
+  if (verdict?.outcome !== 'created') return []
+  const { tail } = verdict.head
+  const acked = offsetOf(positionOf(tail) - (waking ?? more.length))
+  const copied = verdict.inherited === undefined ? {} : { copied: waking === undefined ? verdict.inherited : acked }
+  return [{ path, tail, ...copied, ...(dispatch ? { dispatch: { policy: dispatch, acked } } : {}) }]
 }
 
 /** Entities whose pause a message ends. */

@@ -54,8 +54,6 @@ export function ownTails(streams: Pick<TransactionalStreams, 'lock'>): Tails {
   }
 }
 
-const parallelStreams = 16
-
 /** Streams of a foreign server. */
 export function foreignTails(database: Queryable, pipeline: Pick<ForeignPipeline, 'catchUp'>): Tails {
   return {
@@ -63,10 +61,7 @@ export function foreignTails(database: Queryable, pipeline: Pick<ForeignPipeline
     catchUp: async (paths) => {
       const known = await progressOf(database, paths)
       const left = paths.filter((path) => entityOfMainStream(path) === null || !known.has(path)) // a main stream's appends are always drawn
-      const lane = async () => {
-        for (let path = left.pop(); path !== undefined; path = left.pop()) await pipeline.catchUp(path)
-      }
-      await Promise.all(Array.from({ length: parallelStreams }, lane))
+      await pipeline.catchUp(left)
     },
     hold: async () => undefined,
   }

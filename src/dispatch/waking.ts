@@ -3,7 +3,8 @@
  *
  * A1  An accepted append to a linked stream leaves its subscription with a wake in flight, or held back by its entity's status: there is no commit
  *     between the entry and the wake.
- * A2  A new stream is linked to every pattern that names it, in the transaction that makes it, with nothing acked.
+ * A2  A new stream is linked to every pattern that names it, in the transaction that makes it, with nothing acked but what a fork copies: that is no
+ *     news to anybody, also not to those who linked its name before.
  * A3  An entity that has a dispatch policy and has lost its subscription gets it back with the next message.
  *
  * After the commit the wakes are handed to `deliver` at once; a crash before that leaves rows with a deadline.
@@ -43,6 +44,21 @@ export interface Appended {
   /** Of the entity that the append is a message to (A3). */
   readonly policy?: DispatchPolicy | null
 }
+
+/** These locked links, those that stood before moved behind what was copied. */
+async function behindCopies(tx: Transaction, locked: readonly Subscriber[], streams: readonly MadeStream[]): Promise<Subscriber[]> {
+  const copied = new Map(streams.map((stream) => [stream.path, stream.copied ?? nothingAcked]))
+  const moved = locked.map((subscriber) => ({ ...subscriber, acked: later(subscriber.acked, copied.get(subscriber.path) ?? nothingAcked) }))
+  const behind = moved.filter(({ acked }, index) => acked !== locked[index]?.acked)
+  await setAcked(
+    tx,
+    behind.map(({ id, path, acked }) => ({ subscriptionId: id, path, offset: acked })),
+  )
+  return moved
+}
+
+/** `nothingAcked` sorts before every offset. */
+const later = (one: string, other: string): string => (one > other ? one : other)
 
 export const newWakeId = (): string => `w_${randomBytes(12).toString('hex')}`
 
@@ -105,16 +121,17 @@ export class Waking {
     })
     const links = streams
       .filter(({ path }) => isLinkable(path))
-      .flatMap(({ path }) =>
+      .flatMap(({ path, copied = nothingAcked }) =>
         patterns
           .filter(({ mount, pattern, wake_stream }) => path !== wake_stream && matches(mount, pattern, path))
-          .map(({ id }) => ({ subscriptionId: id, path, acked: nothingAcked })),
+          .map(({ id }) => ({ subscriptionId: id, path, acked: copied })),
       )
     await insertEntitySubscriptions(tx, own)
     await insertLinks(tx, links, 'glob')
     const tails = new Map(streams.map(({ path, tail }) => [path, tail]))
     const filled = [...tails].filter(([, tail]) => tail !== zeroOffset).map(([path]) => path)
-    const subscribers = filled.length === 0 ? [] : await lockSubscribers(tx, filled) // among them who linked a stream before there was one
+    const locked = filled.length === 0 ? [] : await lockSubscribers(tx, filled) // among them who linked a stream before there was one
+    const subscribers = await behindCopies(tx, locked, streams)
     await this.#start(
       tx,
       subscribers.filter(({ path, acked }) => hasPending({ acked, tail: tails.get(path) ?? null })),

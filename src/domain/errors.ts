@@ -343,6 +343,73 @@ export const errorEntries = {
     next: 'The entity vanished meanwhile; read it again.',
   },
 
+  // forks (spec/04)
+  FORK_NOT_TOP_LEVEL: { ...INVALID, message: () => 'Only top-level entities can be forked', next: 'Fork the root of the subtree.' },
+  FORK_CUT_TWICE: {
+    ...INVALID,
+    message: () => 'fork_pointer and anchor are mutually exclusive',
+    next: 'Send one of them.',
+  },
+  FORK_WAIT_INVALID: {
+    ...INVALID,
+    message: () => 'waitTimeoutMs must be a non-negative number',
+    next: 'Send milliseconds; 0 does not wait.',
+  },
+  FORK_ID_INVALID: {
+    ...INVALID,
+    message: () => 'Fork instance_id must not be empty or contain forward slashes',
+    next: 'Send one path segment, or leave it out.',
+  },
+  FORK_POINTER_UNKNOWN: {
+    ...INVALID,
+    message: (offset: string, stream: string) =>
+      `fork_pointer.offset (${offset}) does not match any event's Stream-Next-Offset on ${stream}`,
+    next: 'Take the offset from a fresh read of the stream.',
+  },
+  FORK_POINTER_OUT_OF_RANGE: {
+    ...INVALID,
+    message: (subOffset: string, stream: string, available: number) =>
+      `fork_pointer.sub_offset ${subOffset} out of range past anchor on ${stream} (valid: 1..${available})`,
+    next: 'Count the items behind the offset, from 1.',
+  },
+  FORK_NO_COMPLETED_RUN: {
+    ...INVALID,
+    message: (stream: string) => `Source ${stream} has no completed run to fork from`,
+    next: 'Wait for a run to complete, or fork at a pointer.',
+  },
+  FORK_TOO_LARGE: {
+    ...INVALID,
+    message: (entities: number) => `Subtree has more than ${entities} entities`,
+    next: 'Fork a smaller subtree, or raise the limit.',
+  },
+  FORK_TERMINAL: {
+    code: 'NOT_RUNNING',
+    status: 409,
+    message: (url: string) => `Cannot fork terminal entity "${url}"`,
+    next: 'Fork at a pointer that does not keep the ended entity, or fork another.',
+  },
+  FORK_WAIT_TIMEOUT: {
+    status: 409,
+    message: (whose: string) => `Timed out waiting for ${whose} to become idle`,
+    next: 'Retry with a larger waitTimeoutMs, or fork at a pointer.',
+  },
+  FORK_IN_PROGRESS: { status: 409, message: () => 'Entity subtree is being forked', next: 'Repeat the request after a moment.' },
+  FORK_WAKE_NEEDS_PARENT: {
+    ...INVALID,
+    message: () => "wake requires parent (the fork's wake fires to its parent)",
+    next: 'Send `parent` too.',
+  },
+  FORK_WAKE_NOT_PARENTS: {
+    ...UNAUTHORIZED,
+    message: () => 'wake.subscriberUrl must match parent',
+    next: 'Let the parent be the subscriber.',
+  },
+  IDEMPOTENCY_KEY_REUSED: {
+    status: 422,
+    message: () => 'Idempotency-Key was used for another request',
+    next: 'Use a new key for each request, and the same one for its repetitions.',
+  },
+
   // sandbox selection (spec/02 §8)
   SANDBOX_NEEDS_PROFILE: {
     ...INVALID,

@@ -70,7 +70,8 @@ export type InboxMode = 'immediate' | 'queued' | 'paused' | 'steer'
 
 export interface InboxMessage {
   readonly key?: string
-  readonly from: PrincipalUrl
+  /** A principal; for the first message of a fork below a parent, that parent (spec/04 §18). */
+  readonly from: PrincipalUrl | EntityUrl
   /** Absent for the first message of a spawn (spec/02 §6.3). */
   readonly fromPrincipal?: PrincipalUrl
   readonly fromAgent?: string
@@ -231,6 +232,13 @@ export function lostWake(id: string, atMs: number): StateEvent {
     },
     headers: { operation: 'insert', timestamp: iso(atMs) },
   }
+}
+
+/** Whether an event says whose copy its stream is (spec/04 §16): what stands up to it is the copied past. */
+export function isReconciliation(item: unknown): boolean {
+  if (typeof item !== 'object' || item === null || !('headers' in item)) return false
+  const { headers } = item
+  return typeof headers === 'object' && headers !== null && 'forkedFrom' in headers && typeof headers.forkedFrom === 'string'
 }
 
 const lostWakeCode = 'HANDLER_LOST'

@@ -113,6 +113,30 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_WAITING_OPERATIONS',
     what: 'Spawns, and closes, that wait for a batch; beyond it 503.',
   },
+  maxForkEntities: {
+    default: 1_000,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_FORK_ENTITIES',
+    what: 'Entities of a subtree that is forked; beyond it 400. Also the entities that one workflow forks at once.',
+  },
+  forkWaitMs: {
+    default: 120_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_FORK_WAIT_MS',
+    what: 'How long a fork waits for its subtree to become idle where the request does not say.',
+  },
+  maxForkWaitMs: {
+    default: 3_600_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_MAX_FORK_WAIT_MS',
+    what: 'The longest that a fork waits, whatever the request says.',
+  },
+  forkLockMs: {
+    default: 120_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_FORK_LOCK_MS',
+    what: 'With a foreign stream server: how long the attachments of what is being copied cannot be removed; longer than the copying may take.',
+  },
   maxAppendBatch: { default: 512, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_APPEND_BATCH', what: 'Appends in one transaction.' },
   maxAppendBatchBytes: {
     default: 8 * 1024 * 1024,

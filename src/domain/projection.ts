@@ -2,6 +2,10 @@
 import type { Offset } from './ids.js'
 
 export const projectedTypes = ['manifest', 'child_status', 'replay_watermark', 'run'] as const
+/** Of these a fork copies the rows: runs belong to the past that it inherits (spec/04 §9). */
+export const snapshotTypes = ['manifest', 'child_status', 'replay_watermark'] as const satisfies readonly (typeof projectedTypes)[number][]
+export type SnapshotType = (typeof snapshotTypes)[number]
+
 export type ProjectedType = (typeof projectedTypes)[number]
 
 export interface ProjectionChange {
@@ -22,7 +26,7 @@ interface EventLike {
 const isEvent = (item: unknown): item is EventLike => typeof item === 'object' && item !== null && !Array.isArray(item)
 
 /** Postgres text holds neither U+0000 nor lone surrogates; such a key is kept as JSON text. */
-const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
+export const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
 
 /** Of runs only those that are under way are kept. */
 const isOver = (type: ProjectedType, value: unknown): boolean =>
@@ -35,7 +39,8 @@ export function projectionChanges(events: readonly { readonly entry: Offset; rea
     if (!isEvent(item) || typeof item.key !== 'string') continue
     const type = projectedTypes.find((known) => known === item.type)
     if (type === undefined) continue
-    const removes = item.headers?.operation === 'delete' || item.value === undefined || isOver(type, item.value)
+    const removes = item.headers?.operation === 'delete' || isOver(type, item.value)
+    if (!removes && !isEvent(item.value)) continue // no row: readers and forks pass over it (spec/04 §9)
     const key = storableKey(item.key)
     last.set(`${type} ${key}`, { type, key, value: removes ? null : JSON.stringify(item.value), entry })
   }

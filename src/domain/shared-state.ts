@@ -31,6 +31,9 @@ function decoded(segment: string): string | null {
 const isStorable = (text: string, maxBytes: number): boolean =>
   text !== '' && text.isWellFormed() && !text.includes('\0') && Buffer.byteLength(text) <= maxBytes
 
+/** Whether a text can be the id of a shared state at all. */
+export const isSharedStateId = (id: string): boolean => isStorable(id, maxSharedStateIdBytes)
+
 /** The manifest key of the link that a bootstrap stores. */
 export const sharedStateKey = (id: string): string => `shared-state:${id}`
 

@@ -139,6 +139,8 @@ export const entityOfWake = (path: string): EntityUrl | null => entityOfMainStre
 export interface MadeStream {
   readonly path: StreamPath
   readonly tail: Offset
+  /** Of a fork: up to here it is a copied past, which wakes nobody (spec/04 §18). */
+  readonly copied?: Offset
   /** The new entity's own subscription: its policy, and what of the stream wakes nobody. */
   readonly dispatch?: { readonly policy: DispatchPolicy; readonly acked: Offset }
 }

@@ -32,6 +32,7 @@ import type { Limits } from '../domain/limits.js'
 import type { Principal } from '../domain/principals.js'
 import { type AttachmentClaim, claimAttachment, endClaim, prolongClaim } from '../registry/attachments.js'
 import type { Database, Transaction } from '../registry/database.js'
+import { isLockedForFork } from '../registry/fork-locks.js'
 import { manifestRow } from '../registry/projections.js'
 import { lockEntities } from '../registry/statuses.js'
 import type { AppendVerdict, CreateVerdict, StreamStore } from '../streams/store.js'
@@ -141,6 +142,7 @@ export class Attachments {
     const txid = randomUUID()
     await this.#parts.pipeline.together(async (tx) => {
       await lockLive(tx, url)
+      if (await isLockedForFork(tx, url)) throw errors.FORK_IN_PROGRESS()
       const found = attachmentIn(await manifestRow(tx, url, attachmentKey(id)))
       if (found.streamPath !== path) throw errors.ATTACHMENT_MISPLACED()
       // Claimed: another removal is under way, whose manifest row is still on its way to a foreign stream server.

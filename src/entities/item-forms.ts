@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { type AgentsError, errors, type Violation } from '../domain/errors.js'
+import { forkAnchors } from '../domain/fork/cut.js'
 import { shapeProblem } from '../domain/json-shape.js'
 import { signals } from '../domain/signals.js'
 import { maxSubscriptionScopeCharacters } from '../domain/subscriptions.js'
@@ -39,6 +40,19 @@ const spawnForm = z.looseObject({
   initialMessage: z.looseObject({ payload: z.unknown(), type: z.string().optional() }).optional(),
 })
 
+const forkForm = z.looseObject({
+  source: z.string(),
+  principal: z.string(),
+  instanceId: z.string().optional(),
+  waitTimeoutMs: z.number().optional(),
+  pointer: z.looseObject({ offset: z.string().nullable(), subOffset: z.number() }).optional(),
+  anchor: z.enum(forkAnchors).optional(),
+  parent: z.string().optional(),
+  wake: anObject.optional(),
+  tags: z.record(z.string(), z.string()).optional(),
+  initialMessage: z.looseObject({ payload: z.unknown() }).optional(),
+})
+
 const signalForm = z.looseObject({
   url: z.string(),
   principal: z.string(),
@@ -60,5 +74,7 @@ const violation = ({ path, message }: z.core.$ZodIssue): Violation => ({ path: `
 
 /** Why a `SpawnItem` cannot be looked at, or null. */
 export const spawnFormRefusal = refusalBy(spawnForm)
+/** Why a `ForkItem` cannot be looked at, or null. */
+export const forkFormRefusal = refusalBy(forkForm)
 /** Why a `SignalItem` cannot be looked at, or null. */
 export const signalFormRefusal = refusalBy(signalForm)

@@ -1,5 +1,5 @@
 /**
- * Operations of one kind (spawn, or close) through group commit: one workflow per batch, one verdict per request (design §3).
+ * Operations of one kind (spawn, close, or fork) through group commit: one workflow per batch, one verdict per request (design §3).
  *
  * O1  A request is answered only with a verdict that is durable, or with an error that says the outcome is unknown.
  * O2  The intent is durable first: no effect begins before the workflow's start is acknowledged.
@@ -10,8 +10,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { WorkflowExecutionAlreadyStartedError, WorkflowFailedError, type WorkflowHandle } from '@temporalio/client'
-import { refusalOf } from '../client/refusals.js'
+import { WorkflowExecutionAlreadyStartedError, type WorkflowHandle } from '@temporalio/client'
 import { secondWorkflowId, startOptions, workflowIdOf } from '../client/starts.js'
 import { errors } from '../domain/errors.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
@@ -21,6 +20,7 @@ import type { Begun, Verdict } from '../domain/operations.js'
 import type { Database } from '../registry/database.js'
 import { findOutcome, insertPayloads } from '../registry/operations.js'
 import type { Rendezvous } from './rendezvous.js'
+import { workflowResult } from './workflow-result.js'
 import type { WorkflowService } from './workflow-service.js'
 
 export interface OperationItem {
@@ -40,7 +40,7 @@ export interface OperationsObserver {
 }
 
 export interface OperationsOptions<Item extends OperationItem, Answer extends Verdict> {
-  readonly kind: 'spawn' | 'close'
+  readonly kind: 'spawn' | 'close' | 'fork'
   readonly workflowType: string
   readonly taskQueue: string
   /** Null where the namespace has no search attributes of ours. */
@@ -88,9 +88,11 @@ export class Operations<Item extends OperationItem, Answer extends Verdict> {
     })
   }
 
-  run(item: Item): Promise<Answer> {
+  /** `moreBytes`: what the item weighs in a batch besides itself. */
+  run(item: Item, moreBytes = 0): Promise<Answer> {
     if (this.#options.service.isDown) return Promise.reject(errors.WORKFLOW_SERVICE_UNAVAILABLE().retryAfter(2))
-    return this.#commits.add(this.#packed(item))
+    const packed = this.#packed(item)
+    return this.#commits.add({ ...packed, bytes: packed.bytes + moreBytes })
   }
 
   drained(): Promise<void> {
@@ -156,7 +158,14 @@ export class Operations<Item extends OperationItem, Answer extends Verdict> {
     const { limits, effect } = this.#options
     const begun = effect === undefined ? never() : effect(batch).then((step) => (step.state === 'done' ? step.verdicts : never()), never)
     const patience = handle.eagerlyStarted || effect !== undefined ? patienceMs.eager : patienceMs.elsewhere
-    const elsewhere = delay(patience, undefined, { signal }).then(() => this.#result(batch, handle, signal))
+    const elsewhere = delay(patience, undefined, { signal }).then(() =>
+      workflowResult<Answer>({
+        handle,
+        refused: (refusal) => batch.items.map((item) => ({ outcome: 'refused', url: item.url, refusal }) as Answer),
+        outcome: () => findOutcome<Answer>(this.#options.database, batch.operationId),
+        signal,
+      }),
+    )
     const tooLate = delay(limits.operationDeadlineMs, undefined, { signal }).then(() => {
       throw errors.OPERATION_UNFINISHED().retryAfter(2)
     })
@@ -170,22 +179,6 @@ export class Operations<Item extends OperationItem, Answer extends Verdict> {
       return verdicts
     } finally {
       abandon.abort()
-    }
-  }
-
-  /** The workflow's own answer, asked for again while the service is away. */
-  async #result(batch: OperationBatch<Item>, handle: WorkflowHandle, signal: AbortSignal): Promise<readonly Answer[]> {
-    for (;;) {
-      try {
-        return (await handle.result()) as readonly Answer[]
-      } catch (failure) {
-        const refusal = refusalOf(failure)
-        if (refusal !== null) return batch.items.map((item) => ({ outcome: 'refused', url: item.url, refusal }) as Answer)
-        if (failure instanceof WorkflowFailedError) throw errors.OPERATION_FAILED().retryAfter(1)
-        const outcome = await findOutcome<Answer>(this.#options.database, batch.operationId).catch(() => null)
-        if (outcome !== null) return outcome
-        await delay(250, undefined, { signal })
-      }
     }
   }
 }

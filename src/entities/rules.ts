@@ -14,7 +14,7 @@ import { validate } from '../domain/json-schema.js'
 import { shapeProblem } from '../domain/json-shape.js'
 import type { Limits } from '../domain/limits.js'
 import { refuseMessage } from '../domain/messages.js'
-import type { SignalItem, SpawnItem } from '../domain/operations.js'
+import type { ForkItem, SignalItem, SpawnItem } from '../domain/operations.js'
 import { type Principal, parsePrincipal } from '../domain/principals.js'
 import { type AdvertisedProfiles, chosenSandbox, resolveSandbox } from '../domain/sandbox.js'
 import { spawnAddressRefusal } from '../domain/spawn-address.js'
@@ -68,7 +68,7 @@ export class EntityRules implements Rules {
     if (item.args !== undefined && type.creation_schema !== null) refuseViolations(validate(type.creation_schema, item.args))
     const sandbox = await this.#sandbox(item, parent, policy)
     const late = (sandbox instanceof AgentsError ? sandbox : null) ?? this.#formRefusal(item) ?? firstMessageRefusal(item, type)
-    if (late !== null) throw (await this.#isTaken(item.url)) ? errors.DUPLICATE_URL(item.url) : late // row 13 before rows 14 and 15
+    if (late !== null) throw (await this.isTaken(item.url)) ? errors.DUPLICATE_URL(item.url) : late // row 13 before rows 14 and 15
     return { principal: caller, type, parent, sandbox: sandbox as Exclude<typeof sandbox, AgentsError> } // refused above
   }
 
@@ -100,10 +100,6 @@ export class EntityRules implements Rules {
   checkAddress(url: string): string {
     refuseWith(spawnAddressRefusal(url))
     return typeOf(url as EntityUrl) // not refused: it parses
-  }
-
-  async #isTaken(url: EntityUrl): Promise<boolean> {
-    return (await this.#directory.entity(url)) !== null
   }
 
   async planPrincipals(principals: readonly string[]): Promise<readonly SpawnPlan[]> {
@@ -145,6 +141,15 @@ export class EntityRules implements Rules {
     throw type === null ? errors.UNKNOWN_ENTITY_TYPE(typeOf(parsed)) : errors.ENTITY_NOT_FOUND(url)
   }
 
+  /** The parent that a spawn or fork names. */
+  async checkParent(url: string, item: SpawnItem | ForkItem, caller: JudgedPrincipal): Promise<FoundEntity> {
+    return await this.#parent(url, authorizing(item, caller))
+  }
+
+  async isTaken(url: EntityUrl): Promise<boolean> {
+    return (await this.#directory.entity(url)) !== null
+  }
+
   async #parent(url: string, authorized: Authorizing): Promise<FoundEntity> {
     const parsed = parseEntityUrl(url)
     const parent = parsed === null ? null : await this.#directory.entity(parsed)
@@ -171,10 +176,10 @@ function firstMessageRefusal({ initialMessage }: SpawnItem, type: EntityType): A
 /** A principal's URL is an entity URL by construction. */
 export const entityUrlOf = (principal: Principal): EntityUrl => principal.url as string as EntityUrl
 
-type Authorizing = <Asked extends Resource>(permission: PermissionOn<Asked>, resource: Asked) => Promise<void>
+export type Authorizing = <Asked extends Resource>(permission: PermissionOn<Asked>, resource: Asked) => Promise<void>
 
 /** Asks for the item's caller, unless the embedding program has spoken already. */
-const authorizing =
+export const authorizing =
   ({ authorized }: { readonly authorized?: true }, caller: JudgedPrincipal): Authorizing =>
   async (permission, resource) => {
     if (authorized !== true) await authorize(caller, permission, resource)
@@ -184,14 +189,14 @@ const authorizing =
  * The item as its operation carries it: with the trace of its request, and with what the embedding program has allowed, which is not asked
  * again where it cannot be asked.
  */
-export const carriedBy = <Item extends SpawnItem | SignalItem>(caller: JudgedPrincipal, item: Item): Item => ({
+export const carriedBy = <Item extends SpawnItem | SignalItem | ForkItem>(caller: JudgedPrincipal, item: Item): Item => ({
   ...item,
   ...carriedTrace(),
   ...(caller.judge === undefined ? {} : { authorized: true }),
 })
 
 /** Whoever starts a workflow with a malformed caller is refused like a malformed header. */
-function callerOf(item: { readonly principal: string }): Principal {
+export function callerOf(item: { readonly principal: string }): Principal {
   const parsed = parsePrincipal(item.principal)
   if ('refused' in parsed) throw errors.INVALID_PRINCIPAL(parsed.refused)
   return parsed.principal
@@ -205,7 +210,8 @@ function refuseViolations(violations: readonly unknown[]): void {
   if (violations.length > 0) throw errors.SCHEMA_VALIDATION_FAILED().withDetails(violations)
 }
 
-async function asValue<Result>(work: () => Promise<Result>): Promise<Result | AgentsError> {
+/** A refusal as a value; everything else is thrown. */
+export async function asValue<Result>(work: () => Promise<Result>): Promise<Result | AgentsError> {
   try {
     return await work()
   } catch (failure) {

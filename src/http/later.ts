@@ -13,7 +13,6 @@ const type = '/_electric/entity-types/:name'
 const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
 export const laterRoutes: readonly LaterRoute[] = [
-  { methods: ['POST'], url: `${entity}/fork`, feature: 'fork' },
   { methods: ['GET', 'POST'], url: `${entity}/grants`, feature: 'permission grants' },
   { methods: ['DELETE'], url: `${entity}/grants/:grantId`, feature: 'permission grants' },
   { methods: ['PUT', 'DELETE'], url: `${entity}/schedules/:scheduleId`, feature: 'schedules' },

@@ -11,6 +11,7 @@ import type { Principal } from '../domain/principals.js'
 import type { Attachments } from '../entities/attachments.js'
 import type { CollectionWriting } from '../entities/collection-writing.js'
 import type { Directory } from '../entities/directory.js'
+import type { Forking } from '../entities/forking.js'
 import type { InboxEditing } from '../entities/inbox-editing.js'
 import type { EntityRules } from '../entities/rules.js'
 import type { RunnerClaiming } from '../entities/runner-claiming.js'
@@ -65,6 +66,7 @@ export interface Parts {
   readonly tagging: Tagging
   readonly attachments: Attachments
   readonly signalling: Signalling
+  readonly forking: Forking
   readonly runners: Runners
   readonly runnerClaiming: RunnerClaiming
   readonly dispatch: DispatchParts

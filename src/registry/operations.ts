@@ -25,12 +25,51 @@ export async function recordOutcome<Answer>(tx: Transaction, id: OperationId, ve
 const storableJson = (value: unknown): string =>
   JSON.stringify(value, (_, member: unknown) => (typeof member === 'string' ? member.toWellFormed().replaceAll('\0', '\ufffd') : member))
 
+/** Attempts at these operations take turns until the transaction ends. */
+export async function lockOperations(tx: Transaction, ids: readonly OperationId[]): Promise<void> {
+  await tx.query(sql`
+    SELECT pg_advisory_xact_lock(i.key)
+      FROM (SELECT DISTINCT hashtextextended(${`${tx.tenant} operation `} || id, 13) AS key FROM unnest(${ids}::text[]) AS w (id) ORDER BY 1) i`)
+}
+
+/** What these operations answered, as far as they have been carried out. */
+export async function findOutcomes<Answer>(
+  queryable: Queryable,
+  ids: readonly OperationId[],
+): Promise<ReadonlyMap<string, readonly Answer[]>> {
+  const { rows } = await queryable.query(
+    sql`SELECT id, verdicts FROM operations WHERE tenant_id = ${queryable.tenant} AND id = ANY (${ids})`,
+  )
+  return new Map(rows.map((row) => [String(row.id), row.verdicts as readonly Answer[]])) // written by `recordOutcomes` alone
+}
+
+export async function recordOutcomes<Answer>(
+  tx: Transaction,
+  outcomes: readonly { readonly id: OperationId; readonly verdicts: readonly Answer[] }[],
+): Promise<void> {
+  await tx.query(sql`
+    INSERT INTO operations (tenant_id, id, verdicts)
+    SELECT ${tx.tenant}, i.id, i.verdicts::jsonb
+      FROM unnest(${outcomes.map(({ id }) => id)}::text[], ${outcomes.map(({ verdicts }) => storableJson(verdicts))}::text[]) AS i (id, verdicts)
+        ON CONFLICT DO NOTHING`)
+}
+
 export async function insertPayloads(tx: Queryable, payloads: readonly { readonly id: string; readonly payload: string }[]): Promise<void> {
   await tx.query(sql`
     INSERT INTO operation_payloads (tenant_id, id, payload)
     SELECT ${tx.tenant}, i.id, i.payload
       FROM unnest(${payloads.map((p) => p.id)}::text[], ${payloads.map((p) => p.payload)}::text[]) AS i (id, payload)
         ON CONFLICT DO NOTHING`)
+}
+
+/** Payloads that replace what an earlier attempt, which was undone, has left under their ids. */
+export async function putPayloads(tx: Queryable, payloads: readonly { readonly id: string; readonly payload: string }[]): Promise<void> {
+  await tx.query(sql`
+    INSERT INTO operation_payloads (tenant_id, id, payload)
+    SELECT ${tx.tenant}, i.id, i.payload
+      FROM unnest(${payloads.map((p) => p.id)}::text[], ${payloads.map((p) => p.payload)}::text[]) AS i (id, payload)
+     ORDER BY i.id COLLATE "C"
+        ON CONFLICT (tenant_id, id) DO UPDATE SET payload = excluded.payload, created_at = now()`)
 }
 
 /** The payloads of these ids, as the JSON text they were stored as. */

@@ -59,6 +59,13 @@ export async function progressOf(queryable: Queryable, paths: readonly StreamPat
   return new Map(rows.map((row) => [String(row.path), row.processed as Offset]))
 }
 
+/** How far these foreign streams have been drawn, kept so until the transaction ends: what is projected afterwards is what stands up to there. */
+export async function shareProgress(tx: Transaction, paths: readonly StreamPath[]): Promise<ReadonlyMap<StreamPath, Offset>> {
+  const { rows } = await tx.query(sql`
+    SELECT path, processed FROM stream_progress WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths}) ORDER BY path FOR SHARE`)
+  return new Map(rows.map((row) => [row.path as StreamPath, row.processed as Offset]))
+}
+
 /** Moves a stream's progress from `from` to `to`; false when somebody else moved it meanwhile: then nothing was changed. */
 export async function advanceProgress(tx: Transaction, path: StreamPath, from: Offset | null, to: Offset): Promise<boolean> {
   const { count } =

@@ -75,6 +75,13 @@ export async function reservedBy(queryable: Queryable, id: OperationId): Promise
   return rows.map((row) => row.url as EntityUrl)
 }
 
+/** Whether any of these operations holds a reservation. */
+export async function reservedByAny(queryable: Queryable, ids: readonly OperationId[]): Promise<boolean> {
+  const { rows } = await queryable.query(sql`
+    SELECT FROM entities WHERE tenant_id = ${queryable.tenant} AND reserved_by = ANY (${ids}) LIMIT 1`)
+  return rows.length > 0
+}
+
 /** When operation `id` reserved its entity (ms), or null where nothing is reserved by it. */
 export async function reservedSince(queryable: Queryable, id: OperationId): Promise<number | null> {
   const { rows } = await queryable.query(sql`

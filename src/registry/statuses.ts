@@ -2,6 +2,7 @@
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, PrincipalUrl } from '../domain/ids.js'
 import { type Queryable, sql, type Transaction } from './database.js'
+import { wakeWaiters } from './waiters.js'
 
 export interface EntityState {
   readonly url: EntityUrl
@@ -27,7 +28,7 @@ export async function statusesOf(queryable: Queryable, urls: readonly EntityUrl[
   return new Map(rows.map((row) => [String(row.url), row.status as EntityStatus]))
 }
 
-/** Moves each entity to its status and touches `updated_at`; terminal rows stay as they are. */
+/** Moves each entity to its status and touches `updated_at`; terminal rows stay as they are. Who waits for one of them is told. */
 export async function setStatuses(
   tx: Transaction,
   changes: readonly { readonly url: EntityUrl; readonly status: EntityStatus; readonly atMs: number }[],
@@ -36,6 +37,10 @@ export async function setStatuses(
     UPDATE entities e SET status = i.status, updated_at = i.at
       FROM unnest(${changes.map((c) => c.url)}::text[], ${changes.map((c) => c.status)}::text[], ${changes.map((c) => c.atMs)}::int8[]) AS i (url, status, at)
      WHERE e.tenant_id = ${tx.tenant} AND e.url = i.url COLLATE "C" AND e.status NOT IN ('stopped', 'killed')`)
+  await wakeWaiters(
+    tx,
+    changes.map((change) => change.url),
+  )
 }
 
 /** A message other than a paused one ends a pause (spec/03 §2.4). */
@@ -48,4 +53,5 @@ export async function resumePaused(tx: Transaction, urls: readonly EntityUrl[], 
          FOR NO KEY UPDATE)
     UPDATE entities e SET status = 'idle', updated_at = ${atMs}
       FROM paused WHERE e.tenant_id = ${tx.tenant} AND e.url = paused.url`)
+  await wakeWaiters(tx, urls)
 }

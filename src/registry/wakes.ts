@@ -12,6 +12,7 @@ import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, StreamPath } from '../domain/ids.js'
 import type { Mount, SubscriptionType } from '../domain/subscriptions.js'
 import { type Queryable, sql, type Transaction } from './database.js'
+import { wakeWaiters } from './waiters.js'
 
 /** A subscription that links a stream to which something was appended; its row is locked. */
 export interface Subscriber {
@@ -198,13 +199,14 @@ export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], at
      WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND status IN ('idle', 'spawning')`)
 }
 
-/** Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. */
+/** Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. Who waits for them is told. */
 export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
   if (urls.length === 0) return
   await tx.query(sql`
     UPDATE entities e SET status = 'idle', updated_at = ${atMs}
      WHERE e.tenant_id = ${tx.tenant} AND e.url = ANY (${urls}) AND e.status IN ('running', 'spawning')
        AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL)`)
+  await wakeWaiters(tx, urls)
 }
 
 /** K3. Those of these locked wakes whose delivery the caller is to carry out within `limitMs`. */

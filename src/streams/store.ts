@@ -74,7 +74,14 @@ export interface StreamHead {
   readonly etag?: string
 }
 
-export type CreateVerdict = { readonly outcome: 'created' | 'exists'; readonly head: StreamHead } | StreamRefusal
+export type CreateVerdict =
+  | {
+      readonly outcome: 'created' | 'exists'
+      readonly head: StreamHead
+      /** Of a fork that was made just now: where what it inherits ends, where the adapter knows it. */
+      readonly inherited?: Offset
+    }
+  | StreamRefusal
 
 export type AppendVerdict =
   | { readonly outcome: 'appended'; readonly tail: Offset; readonly closed: boolean; readonly producer?: Producer }
@@ -139,8 +146,35 @@ export interface TransactionalStreams {
    * `append` to these streams it saves locking them again.
    */
   lock(tx: Transaction, paths: readonly StreamPath[]): Promise<LockedStreams>
+  /** Locks these streams against appends and deletes, not against other forks, until `tx` ends, by ascending stream id. The tails of those that live. */
+  share(tx: Transaction, paths: readonly StreamPath[]): Promise<ReadonlyMap<StreamPath, Offset>>
+  readonly history: HistoryReads
   /** To be called after the commit: wakes the readers of this process at once and those of others within milliseconds. */
   announce(paths: readonly StreamPath[]): void
+}
+
+/** What a fork at an earlier event reads of its source's history, which never changes, without reading all of it (docs/decisions/0012). */
+export interface HistoryReads {
+  /** The items of at most `entries` entries behind `after`. */
+  itemsBehind(tx: Transaction, path: StreamPath, after: Offset, entries: number): Promise<StoredEvents | StreamRefusal>
+  /**
+   * All items of the entries that are marked for manifest rows, child statuses or watermarks: up to the one that ends at `after`, and of the one
+   * behind it where a cut lies in it (`items` > 0).
+   */
+  projectedItems(
+    tx: Transaction,
+    path: StreamPath,
+    cut: { readonly after: Offset; readonly items: number },
+  ): Promise<StoredEvents['events']>
+  /** The last entry up to `upTo` (null: of all) that is marked for a completed run; null where there is none. */
+  lastRunEntry(tx: Transaction, path: StreamPath, upTo: Offset | null): Promise<MarkedEntry | null>
+}
+
+export interface MarkedEntry {
+  /** Its end, and that of the entry before it. */
+  readonly entry: Offset
+  readonly before: Offset
+  readonly items: readonly unknown[]
 }
 
 declare const locked: unique symbol
@@ -151,7 +185,7 @@ export interface LockedStreams {
 
 export interface NewStream extends CreateRequest {
   readonly path: StreamPath
-  /** Entries behind the first one; not for forks. */
+  /** Entries behind the first one. */
   readonly more?: readonly Buffer[]
 }
 

@@ -1,7 +1,7 @@
 /** `npm start` brings an agent that answers, today and tomorrow. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { eventually } from '../support/eventually.js'
-import { Home, type StartCommand } from '../support/start-command.js'
+import { Home } from '../support/start-command.js'
 import type { WireEvent } from '../support/wire.js'
 import { saidIn } from './echo-stage.js'
 
@@ -49,50 +49,11 @@ describe('the demo agent of npm start', () => {
     await home.remove()
   })
 
-  it.each([
-    ['Ctrl-C', (started: StartCommand) => started.kill('SIGINT')],
-    [
-      'kill -9 of the whole tree',
-      (started: StartCommand) => {
-        for (const pid of [started.pid, ...started.descendants()]) process.kill(pid, 'SIGKILL')
-      },
-    ],
-  ])('answers an entity of yesterday after %s and another start', async (_how, end) => {
+  it('is followed live by the three commands that npm start suggests, and answers again after Ctrl-C and another start', async () => {
     const first = await home.start()
     await first.ready()
     expect(first.output).toContain('Demo agent   entity type "echo"')
-    expect(await spawnEcho(first.url, 'a', 'hello')).toBe(201)
-    await says(first.url, 'a', ['You said: hello'])
-    end(first)
-    await first.ended
-
-    const second = await home.start()
-    await second.ready()
-    expect(await send(second.url, 'a', 'are you there?')).toBe(200)
-
-    await says(second.url, 'a', ['You said: hello', 'You said: are you there?'], 50_000)
-  })
-
-  it('answers once what it was answering when everything was killed', async () => {
-    const long = Array.from({ length: 60 }, (_, index) => `w${index}`).join(' ')
-    const first = await home.start()
-    await first.ready()
-    await spawnEcho(first.url, 'a', long)
-    await eventually(async () => (await (await fetch(`${first.url}/echo/a/main?offset=-1`)).text()).includes('text_delta'))
-
-    for (const pid of [first.pid, ...first.descendants()]) process.kill(pid, 'SIGKILL')
-    await first.ended
-    const second = await home.start()
-    await second.ready()
-
-    await says(second.url, 'a', [`You said: ${long}`], 50_000) // the lease of the dead run ends after 30 s
-  }, 120_000)
-
-  it('is followed live by the three commands that npm start suggests', async () => {
-    const started = await home.start()
-    await started.ready()
-    const [spawning = '', following = '', sending = ''] = started.output.split('\n').filter((line) => line.startsWith('  curl '))
-
+    const [spawning = '', following = '', sending = ''] = first.output.split('\n').filter((line) => line.startsWith('  curl '))
     await run(spawning).ended
     const follower = run(following)
     try {
@@ -102,18 +63,35 @@ describe('the demo agent of npm start', () => {
     } finally {
       follower.process.kill()
     }
+    expect(await answersOf(first.url, 'hello')).toEqual(['You said: Hello, agent', 'You said: How are you?'])
+    first.kill('SIGINT')
+    await first.ended
 
-    expect(await answersOf(started.url, 'hello')).toEqual(['You said: Hello, agent', 'You said: How are you?'])
+    const second = await home.start()
+    await second.ready()
+    expect(await send(second.url, 'hello', 'are you there?')).toBe(200)
+
+    await says(second.url, 'hello', ['You said: Hello, agent', 'You said: How are you?', 'You said: are you there?'])
   })
 
-  it('is not there with AGENTS_DEMO=false', async () => {
-    const started = await home.start({ AGENTS_DEMO: 'false' })
-    await started.ready()
+  it('answers, after everything was killed and another start, an entity of yesterday, and once what it was answering', async () => {
+    const long = Array.from({ length: 60 }, (_, index) => `w${index}`).join(' ')
+    const first = await home.start()
+    await first.ready()
+    expect(await spawnEcho(first.url, 'yesterday', 'hello')).toBe(201)
+    await says(first.url, 'yesterday', ['You said: hello'])
+    await spawnEcho(first.url, 'cut-off', long)
+    await eventually(async () => (await (await fetch(`${first.url}/echo/cut-off/main?offset=-1`)).text()).includes('text_delta'))
 
-    expect(started.output).not.toContain('Demo agent')
-    expect((await fetch(`${started.url}/_electric/entity-types/echo`)).status).toBe(404)
-    expect(await spawnEcho(started.url, 'a')).toBe(404)
-  })
+    for (const pid of [first.pid, ...first.descendants()]) process.kill(pid, 'SIGKILL')
+    await first.ended
+    const second = await home.start()
+    await second.ready()
+    expect(await send(second.url, 'yesterday', 'are you there?')).toBe(200)
+
+    await says(second.url, 'yesterday', ['You said: hello', 'You said: are you there?'], 50_000)
+    await says(second.url, 'cut-off', [`You said: ${long}`], 50_000) // the lease of the dead run ends after 30 s
+  }, 120_000)
 })
 
 function run(command: string): { readonly process: ChildProcess; readonly output: () => string; readonly ended: Promise<unknown> } {

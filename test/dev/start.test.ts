@@ -49,32 +49,6 @@ describe('npm start', () => {
     expect(stopMs).toBeLessThan(10_000)
   })
 
-  it('says where everything is and what to try next, and never a password', async () => {
-    const started = await home.start()
-    await started.ready()
-
-    const password = readFileSync(join(home.dataFolder, 'postgres.password'), 'utf8')
-    expect(started.output).toContain(`Server       ${started.url}`)
-    expect(started.output).toMatch(/Temporal UI {2}http:\/\/127\.0\.0\.1:\d+/)
-    expect(started.output.match(/^ {2}curl /gm)).toHaveLength(3)
-    expect(started.output).not.toContain(password)
-  })
-
-  it('without its demo agent runs the three commands that it suggests', async () => {
-    const started = await home.start({ AGENTS_DEMO: 'false' })
-    await started.ready()
-    const commands = started.output.split('\n').filter((line) => line.startsWith('  curl '))
-
-    const answers: string[] = []
-    for (const command of commands) answers.push((await shell('sh', ['-c', command])).stdout)
-
-    expect(answers).toEqual([
-      expect.stringContaining('"name":"chat"'),
-      expect.stringContaining('"url":"/chat/hello"'),
-      expect.stringContaining('Hello, agent'),
-    ])
-  })
-
   it.each([
     ['the main process', (started: StartCommand) => [started.pid]],
     ['the whole tree', (started: StartCommand) => [started.pid, ...started.descendants()]],
@@ -119,21 +93,56 @@ describe('npm start', () => {
     expect(await started.ended).toMatchObject({ code: 0 })
     await home.nothingRuns(0)
   })
+})
+
+describe('npm start without its demo agent, while it runs,', () => {
+  const home = new Home()
+  let started: StartCommand
+  beforeAll(async () => {
+    started = await home.start({ AGENTS_DEMO: 'false' })
+    await started.ready()
+  })
+  afterAll(async () => {
+    await home.remove()
+  })
+
+  it('says where everything is and what to try next, and never a password', () => {
+    const password = readFileSync(join(home.dataFolder, 'postgres.password'), 'utf8')
+    expect(started.output).toContain(`Server       ${started.url}`)
+    expect(started.output).toMatch(/Temporal UI {2}http:\/\/127\.0\.0\.1:\d+/)
+    expect(started.output.match(/^ {2}curl /gm)).toHaveLength(3)
+    expect(started.output).not.toContain('Demo agent')
+    expect(started.output).not.toContain(password)
+  })
+
+  it('runs the three commands that it suggests', async () => {
+    const commands = started.output.split('\n').filter((line) => line.startsWith('  curl '))
+
+    const answers: string[] = []
+    for (const command of commands) answers.push((await shell('sh', ['-c', command])).stdout)
+
+    expect(answers).toEqual([
+      expect.stringContaining('"name":"chat"'),
+      expect.stringContaining('"url":"/chat/hello"'),
+      expect.stringContaining('Hello, agent'),
+    ])
+  })
+
+  it('knows no echo', async () => {
+    expect((await fetch(`${started.url}/_electric/entity-types/echo`)).status).toBe(404)
+    const spawned = await fetch(`${started.url}/_electric/entities/echo/a`, { method: 'PUT', headers: json, body: '{}' })
+    expect(spawned.status).toBe(404)
+  })
 
   it('refuses a data folder on which another one runs', async () => {
-    const first = await home.start()
-    await first.ready()
-
     const second = await (await home.start()).ended
 
     expect(second.code).toBe(1)
     expect(second.stderr).toMatch(/^data folder: process \d+ is running on .*\. Stop it .*AGENTS_DATA_DIR.*\n$/)
-    expect(await entityStatus(first.url, 'none')).toBe(404)
+    expect(await entityStatus(started.url, 'none')).toBe(404)
   })
 
-  it('tells in one line which part broke while it ran, and stops the others', async () => {
-    const started = await home.start()
-    await started.ready()
+  it('tells in one line which part broke, and stops the others', async () => {
     const temporal = home.processes().find((line) => line.includes('start-dev'))
 
     process.kill(Number(temporal?.split(' ')[0]), 'SIGKILL')

@@ -20,11 +20,15 @@ describe('the projection of a main stream', () => {
   })
 
   it('keeps rows of different types under one key apart', () => {
-    expect(changes(row('manifest', 'k', 1), row('child_status', 'k', 2))).toHaveLength(2)
+    expect(changes(row('manifest', 'k', { a: 1 }), row('child_status', 'k', { a: 2 }))).toHaveLength(2)
   })
 
   it('passes over everything else', () => {
     expect(changes(null, 7, 'x', [], {}, { type: 'manifest' }, { type: 'manifest', key: 7, value: {} }, row('inbox', 'k', {}))).toEqual([])
+  })
+
+  it.each([7, 'text', null, [1], undefined])('passes over a row whose value is no object: %j (spec/04 §9)', (value) => {
+    expect(changes(row('manifest', 'k', { a: 1 }), row('manifest', 'k', value, 'update'))).toMatchObject([{ value: '{"a":1}' }])
   })
 
   it('keeps keys that Postgres cannot hold as text of JSON', () => {

@@ -139,6 +139,30 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
     expect(receiver.of(id)).toHaveLength(1)
   })
 
+  it('what a forked stream inherits wakes nobody, neither a pattern nor who linked its name before; what it is sent does', async () => {
+    receiver.answer = { body: { done: true } }
+    const folder = subscriber.fresh('forks')
+    await subscriber.stream(`${folder}/source`, { old: 1 }, { old: 2 })
+    const [pattern, explicit] = [subscriber.fresh('sub'), subscriber.fresh('sub')]
+    await subscriber.made(pattern, webhook({ pattern: `${folder}/*` }))
+    await subscriber.made(explicit, webhook({ streams: [`${folder}/fork`] }))
+
+    await subscriber.forked(`${folder}/fork`, `${folder}/source`)
+
+    const inherited = await subscriber.tailOf(`${folder}/fork`)
+    for (const id of [pattern, explicit]) expect(await subscriber.ackedOf(id, `${folder}/fork`)).toBe(inherited)
+    await subscriber.append(`${folder}/fork`, { new: 1 })
+
+    const tail = await subscriber.tailOf(`${folder}/fork`)
+    for (const id of [pattern, explicit]) {
+      await eventually(async () => (await subscriber.ackedOf(id, `${folder}/fork`)) === tail)
+      expect(receiver.of(id)).toHaveLength(1)
+      expect(receiver.of(id)[0]?.body.streams).toContainEqual(
+        expect.objectContaining({ path: `${folder}/fork`, acked_offset: inherited, tail_offset: tail }),
+      )
+    }
+  })
+
   it('explicit links come and go, whatever the form of their names; what a pattern links stays', async () => {
     const folder = subscriber.fresh('links')
     const id = subscriber.fresh('sub')

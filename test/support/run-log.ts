@@ -175,6 +175,9 @@ export class RunLog {
   toString(): string {
     return Object.entries(this.counts())
       .map(([name, count]) => `${name} ${count}`)
+      .concat(
+        this.runs.flatMap(({ entity, ending }) => (ending?.kind === 'failed' ? [`${entity} failed: ${ending.reason}`] : [])).slice(0, 20),
+      )
       .join(', ')
   }
 }

@@ -12,7 +12,7 @@ const folder = await mkdtemp(join(tmpdir(), 'agents-test-parts-'))
 await chmod(folder, 0o755) // Postgres may run as a user of its own
 const say = (line) => process.stderr.write(`${line}\n`)
 const [postgres, temporal] = await Promise.all([
-  startEmbeddedPostgres({ folder, logFile: join(folder, 'postgres.log') }),
+  startEmbeddedPostgres({ folder, flags: ['fsync=off'], logFile: join(folder, 'postgres.log') }),
   startTemporalServer({ folder, uiPort: 'none', say, logFile: join(folder, 'temporal.log') }),
 ])
 process.stdout.write(`${JSON.stringify({ postgresUrl: postgres.address, temporalAddress: temporal.address })}\n`)

@@ -70,6 +70,11 @@ export class Subscriber {
     expectStatus(201, await this.wire.ask('PUT', this.#at(path), entry, { headers: { 'content-type': 'application/json' } }))
   }
 
+  /** Makes it as a fork of another one, at its tail. */
+  async forked(path: string, from: string): Promise<void> {
+    expectStatus(201, await this.wire.ask('PUT', this.#at(path), undefined, { headers: { 'stream-forked-from': this.#at(from) } }))
+  }
+
   /** Where the stream ends then. */
   async append(path: string, entry: unknown): Promise<string> {
     const sent = await this.wire.ask('POST', this.#at(path), entry, { headers: { 'content-type': 'application/json' } })

@@ -14,6 +14,7 @@ import { historiesFolder } from './histories.js'
 
 const principal = 'system:dev-local'
 const item = (url: string, more: object = {}) => ({ url, principal, ...more })
+const forkOf = (source: string, instanceId: string, more: object = {}) => item(`/chat/${instanceId}`, { source, instanceId, ...more })
 const killOf = (url: string) => item(url, { signal: 'SIGKILL', permission: 'signal' })
 
 class Recorder {
@@ -132,6 +133,81 @@ describe('histories with a foreign stream server', () => {
     await recorder.run('closeEntities', 'foreign', [killOf('/chat/a')])
     await recorder.run('signalEntities', 'foreign', [item('/chat/c', { signal: 'SIGUSR', permission: 'signal' })])
     await recorder.keepFound('sweep', 'foreign')
+  })
+})
+
+/** A root with children, of which the first is at work if `status` says so. */
+async function subtree({ wire }: Recorder, root: string, children: number, status = 'idle'): Promise<string> {
+  await wire.spawned(root)
+  const kids = Array.from({ length: children }, (_, nth) => `${root}-kid-${nth}`)
+  for (const kid of kids) await wire.spawned(kid, { parent: root })
+  await wire.putInto(status, kids[0] ?? '')
+  return kids[0] ?? ''
+}
+
+describe('histories of forks with streams in Postgres', () => {
+  let recorder: Recorder
+  beforeAll(async () => {
+    recorder = await Recorder.start({})
+  })
+  afterAll(async () => await recorder.stop())
+
+  it('are recorded', async () => {
+    const { wire } = recorder
+    await subtree(recorder, '/chat/root', 2)
+    const busy = await subtree(recorder, '/chat/busy', 1, 'running')
+    const untilWaiting = async (name: string) =>
+      await eventually(async () => (await wire.sql('SELECT FROM waiters WHERE workflow_id = $1', `forkSubtree-${name}`)).length > 0)
+    await wire.ask('POST', '/_electric/entities/chat/root/fork', { instance_id: 'http' })
+    await recorder.keepFound('forkSubtree', 'http', `EntityUrls = '/chat/http'`)
+    await recorder.run('forkSubtree', 'one', [forkOf('/chat/root', 'one', { initialMessage: { payload: 'hello' } })])
+    await recorder.run('forkSubtree', 'refused', [forkOf('/chat/root', 'one')])
+    await recorder.run('forkSubtree', 'batch', [
+      forkOf('/chat/root', 'a'),
+      forkOf('/chat/root', 'one'),
+      forkOf('/chat/busy', 'b'),
+      forkOf('/chat/none', 'c'),
+    ])
+    await recorder.run('forkSubtree', 'late-refused', [forkOf('/chat/busy', 'late', { waitTimeoutMs: 300 })])
+    const cancelled = await recorder.begin('forkSubtree', 'cancelled', [forkOf('/chat/busy', 'cancelled')])
+    await untilWaiting('cancelled')
+    await cancelled.cancel()
+    await recorder.keep(cancelled)
+    const waited = await recorder.begin('forkSubtree', 'waited', [forkOf('/chat/busy', 'waited')])
+    await untilWaiting('waited')
+    await wire.signal(busy, { signal: 'SIGSTOP' })
+    await recorder.keep(waited)
+  })
+})
+
+describe('histories of forks with a foreign stream server', () => {
+  let recorder: Recorder
+  beforeAll(async () => {
+    recorder = await Recorder.start({ streams: 'http' })
+  })
+  afterAll(async () => await recorder.stop())
+
+  it('are recorded', async () => {
+    const { wire } = recorder
+    const { house } = wire
+    await subtree(recorder, '/chat/root', 2)
+    await subtree(recorder, '/chat/large', 40)
+    await recorder.run('forkSubtree', 'foreign', [
+      forkOf('/chat/root', 'one', { initialMessage: { payload: 'hello' } }),
+      forkOf('/chat/root', 'two'),
+    ])
+    await recorder.run('forkSubtree', 'foreign-refused', [forkOf('/chat/root', 'one')])
+
+    const [retried, cancelled] = await Promise.all([
+      recorder.begin('forkSubtree', 'foreign-retried', [forkOf('/chat/large', 'retried')]),
+      recorder.begin('forkSubtree', 'foreign-cancelled', [forkOf('/chat/large', 'cancelled')]),
+    ])
+    await eventually(async () => (await wire.sql('SELECT DISTINCT reserved_by FROM entities WHERE reserved_by IS NOT NULL')).length === 2)
+    await house.kill('streams') // while the streams of 41 entities are made
+    await Promise.all([retried, cancelled].map(async (handle) => await recorder.retried(handle)))
+    await cancelled.cancel()
+    await house.restart('streams')
+    for (const handle of [retried, cancelled]) await recorder.keep(handle)
   })
 })
 

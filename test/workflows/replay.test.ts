@@ -35,6 +35,9 @@ describe('running workflows survive an upgrade', () => {
     ['spawnEntities-foreign', 'createStreams'],
     ['spawnEntities-foreign-cancelled', 'dropStreams'],
     ['closeEntities-foreign', 'landSignals'],
+    ['forkSubtree-cancelled', 'forgetWaiter'],
+    ['forkSubtree-foreign', 'copyStreams'],
+    ['forkSubtree-foreign-cancelled', 'dropForks'],
   ])('a workflow that did something else than %s would be found out', async (name, activity) => {
     const recorded = (await recordedHistories()).find((one) => one.name === name)
     const text =

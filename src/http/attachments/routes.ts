@@ -77,7 +77,15 @@ const documentation = {
     tag: 'attachments',
     summary: 'Removes an attachment',
     answers: { 200: { description: 'The event is on the stream.', schema: eventTxid } },
-    errors: [...entityErrors, 'PRINCIPAL_REFUSES', 'NOT_RUNNING', 'INVALID_REQUEST', 'ATTACHMENT_NOT_FOUND', 'ATTACHMENT_MISPLACED'],
+    errors: [
+      ...entityErrors,
+      'PRINCIPAL_REFUSES',
+      'NOT_RUNNING',
+      'INVALID_REQUEST',
+      'ATTACHMENT_NOT_FOUND',
+      'ATTACHMENT_MISPLACED',
+      'FORK_IN_PROGRESS',
+    ],
   },
 } as const satisfies Record<string, RouteDocumentation>
 

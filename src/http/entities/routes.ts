@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Parts } from '../parts.js'
 import { collectionRoute } from './collections.js'
+import { forkRoute } from './fork.js'
 import { getRoute } from './get.js'
 import { inboxRoutes } from './inbox.js'
 import { listRoute } from './list.js'
@@ -19,4 +20,5 @@ export function entityRoutes(app: FastifyInstance, parts: Parts): void {
   collectionRoute(app, parts)
   tagRoutes(app, parts)
   signalRoutes(app, parts)
+  forkRoute(app, parts)
 }

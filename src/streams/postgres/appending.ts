@@ -36,6 +36,7 @@ interface NewEntry {
   readonly streamId: number
   readonly end: number
   readonly data: Buffer
+  readonly marks: number
 }
 
 /** `locked`: the answer of `lockStreams` to the same paths, in the same transaction. */
@@ -65,7 +66,7 @@ function apply(stream: LockedStream | undefined, path: StreamPath, prepared: Pre
   }
   if (effect.entry !== undefined) {
     const end = stream.state.tail
-    entries.push({ streamId: stream.id, end, data: stamp(effect.entry, offsetOf(end)) })
+    entries.push({ streamId: stream.id, end, data: stamp(effect.entry, offsetOf(end)), marks: effect.entry.marks })
   }
   return effect.verdict
 }
@@ -148,10 +149,10 @@ async function write(tx: Transaction, streams: readonly LockedStream[], entries:
   const { data, starts } = concatenated(entries)
   await tx.query(sql`
     WITH written AS (
-      INSERT INTO stream_entries (stream_id, end_offset, data)
-      SELECT e.stream_id, e.end_offset, substring(${data}::bytea FROM e.start FOR e.length)
+      INSERT INTO stream_entries (stream_id, end_offset, data, marks)
+      SELECT e.stream_id, e.end_offset, substring(${data}::bytea FROM e.start FOR e.length), e.marks
         FROM unnest(${entries.map((e) => e.streamId)}::int8[], ${entries.map((e) => e.end)}::int8[], ${starts}::int4[],
-                    ${entries.map((e) => e.data.length)}::int4[]) AS e (stream_id, end_offset, start, length)
+                    ${entries.map((e) => e.data.length)}::int4[], ${entries.map((e) => e.marks)}::int2[]) AS e (stream_id, end_offset, start, length, marks)
     ), fenced AS (
       INSERT INTO stream_producers AS p (stream_id, producer_id, epoch, last_seq)
       SELECT * FROM unnest(${producers.map((p) => p.stream.id)}::int8[], ${producers.map((p) => p.id)}::text[],

@@ -32,9 +32,11 @@ interface ReadyStream extends WantedStream {
   readonly contentType: string
   readonly ttlS: number | null
   readonly expiresAt: string | null
-  readonly entries: readonly { readonly end: number; readonly data: Buffer }[]
+  readonly entries: readonly { readonly end: number; readonly data: Buffer; readonly marks: number }[]
   readonly tail: number
   readonly plan: ForkPlan | null
+  /** Of a fork: where what it inherits ends, an entry that was cut included. */
+  readonly inherited: number | null
 }
 
 export async function createAll(tx: Transaction, streams: readonly NewStream[]): Promise<CreateVerdict[]> {
@@ -79,18 +81,23 @@ async function insertPlain(tx: Transaction, open: readonly WantedStream[], settl
 function readyPlain(wanted: WantedStream): ReadyStream | StreamRefusal {
   const { request } = wanted
   const contentType = request.contentType ?? defaultContentType
-  const payloads = [request.body, ...(request.more ?? [])].map((body) => firstPayload(isJsonType(contentType), body))
-  const refusal = payloads.find(isRefusal)
-  if (refusal !== undefined) return refusal
+  const payloads = payloadsOf(contentType, request)
+  if ('outcome' in payloads) return payloads
   const { ttlS = null, expiresAt = null } = request
-  return { ...wanted, contentType, ttlS, expiresAt, plan: null, ...numbered(payloads.filter(isPayload), 0) }
+  return { ...wanted, contentType, ttlS, expiresAt, plan: null, inherited: null, ...numbered(payloads, 0) }
+}
+
+/** The first entry and those behind it. */
+function payloadsOf(contentType: string, { body, more = [] }: WantedStream['request']): readonly Payload[] | StreamRefusal {
+  const payloads = [body, ...more].map((one) => firstPayload(isJsonType(contentType), one))
+  return payloads.find(isRefusal) ?? payloads.filter(isPayload)
 }
 
 /** The entries of a new stream behind position `from`; an empty payload makes none. */
 function numbered(payloads: readonly Payload[], from: number): { readonly entries: ReadyStream['entries']; readonly tail: number } {
   const entries = payloads
     .filter((payload) => payload.bytes.length > 0)
-    .map((payload, index) => ({ end: from + index + 1, data: stamp(payload, offsetOf(from + index + 1)) }))
+    .map((payload, index) => ({ end: from + index + 1, data: stamp(payload, offsetOf(from + index + 1)), marks: payload.marks }))
   return { entries, tail: from + entries.length }
 }
 
@@ -105,13 +112,14 @@ async function insertForks(tx: Transaction, forks: readonly WantedStream[], sett
       continue
     }
     const { plan, cut } = planned
-    const payload = firstPayload(isJsonType(plan.contentType), wanted.request.body)
-    if (isRefusal(payload)) {
-      settle(wanted, payload)
+    const payloads = payloadsOf(plan.contentType, wanted.request)
+    if ('outcome' in payloads) {
+      settle(wanted, payloads)
       continue
     }
-    const own = numbered(cut === null ? [payload] : [cut, payload], plan.offset)
-    ready.push({ ...wanted, contentType: plan.contentType, ttlS: plan.ttlS, expiresAt: plan.expiresAt, plan, ...own })
+    const own = numbered(cut === null ? payloads : [cut, ...payloads], plan.offset)
+    const inherited = plan.offset + (cut === null ? 0 : 1)
+    ready.push({ ...wanted, contentType: plan.contentType, ttlS: plan.ttlS, expiresAt: plan.expiresAt, plan, inherited, ...own })
   }
   await insertReady(tx, ready, settle)
 }
@@ -121,7 +129,9 @@ async function insertReady(tx: Transaction, streams: readonly ReadyStream[], set
   if (streams.length === 0) return
   const made = await insert(tx, streams)
   for (const stream of streams) {
-    if (made.has(stream.path)) settle(stream, { outcome: 'created', head: headOf(stream, stream.request.closed ?? false) })
+    if (!made.has(stream.path)) continue
+    const inherited = stream.inherited === null ? {} : { inherited: offsetOf(stream.inherited) }
+    settle(stream, { outcome: 'created', head: headOf(stream, stream.request.closed ?? false), ...inherited })
   }
 }
 
@@ -152,10 +162,11 @@ async function insert(tx: Transaction, streams: readonly ReadyStream[]): Promise
     ), placed AS (
       SELECT made.id, wanted.at FROM made JOIN wanted USING (path)
     ), written AS (
-      INSERT INTO stream_entries (stream_id, end_offset, data)
-      SELECT placed.id, e.end_offset, substring(${data}::bytea FROM e.start FOR e.length)
-        FROM unnest(${entries.map((e) => e.at)}::int8[], ${entries.map((e) => e.end)}::int8[], ${starts}::int4[], ${entries.map((e) => e.data.length)}::int4[])
-             AS e (at, end_offset, start, length)
+      INSERT INTO stream_entries (stream_id, end_offset, data, marks)
+      SELECT placed.id, e.end_offset, substring(${data}::bytea FROM e.start FOR e.length), e.marks
+        FROM unnest(${entries.map((e) => e.at)}::int8[], ${entries.map((e) => e.end)}::int8[], ${starts}::int4[], ${entries.map((e) => e.data.length)}::int4[],
+                    ${entries.map((e) => e.marks)}::int2[])
+             AS e (at, end_offset, start, length, marks)
         JOIN placed USING (at)
     ), shown AS (
       INSERT INTO stream_ranges (stream_id, storage_id, from_offset, to_offset)

@@ -4,11 +4,10 @@
  */
 import { errors } from '../../domain/errors.js'
 import { GroupCommit } from '../../domain/group-commit.js'
-import { type Offset, offsetOf, positionOf, type StreamPath } from '../../domain/ids.js'
+import { type Offset, offsetOf, type StreamPath } from '../../domain/ids.js'
 import { defaultLimits, type Limits } from '../../domain/limits.js'
 import { type Database, isConnectionFailure, type Transaction } from '../../registry/database.js'
 import { prepareAppend } from '../protocol/append-rules.js'
-import { storedItems } from '../protocol/payload.js'
 import * as refusals from '../protocol/refusals.js'
 import type {
   AppendRequest,
@@ -30,8 +29,9 @@ import type {
 import { isRefused } from '../store.js'
 import { appendAll, type Locked, lockStreams, type PathAppend } from './appending.js'
 import { createAll } from './creating.js'
+import { historyReads, readEvents, shareStreams } from './events.js'
 import { deleteStream, sweepStreams } from './purging.js'
-import { openStream, readEntries } from './reading.js'
+import { openStream } from './reading.js'
 import { etagOf, serveRead } from './serving.js'
 import { Watching } from './watching.js'
 
@@ -76,6 +76,8 @@ export class PostgresStreams implements StreamStore {
       create: async (tx, streams) => await createAll(tx, streams),
       append: async (tx, appends, locked) => await appendAll(tx, appends.map(preparedAt), locked as unknown as Locked | undefined), // made below
       lock: async (tx, paths) => (await lockStreams(tx, paths)) as unknown as LockedStreams, // opaque to callers
+      share: async (tx, paths) => await shareStreams(tx, paths),
+      history: historyReads,
       announce: (paths) => this.#watching.announce(paths),
     }
     this.#sweeper = setInterval(() => this.#sweepSoon(), sweepMs)
@@ -110,22 +112,8 @@ export class PostgresStreams implements StreamStore {
     return await this.#reach((database) => serveRead({ database, watching: this.#watching, limits: this.#limits }, request))
   }
 
-  /** Whole entries, the last of which may lie beyond `limit`: reading goes on at `next`. */
   async readEvents(path: StreamPath, after: Offset, limit: number): Promise<StoredEvents | StreamRefusal> {
-    const opened = await this.#reach((database) => openStream(database, path, rowOnly))
-    if (opened === 'missing') return refusals.missing
-    if (opened === 'gone') return refusals.gone
-    const read = await this.#reach((database) => readEntries(database, opened.view.id, Math.min(positionOf(after), opened.view.tail)))
-    if (read === null) return refusals.missing
-    const events: { entry: Offset; item: unknown }[] = []
-    let next = Math.min(positionOf(after), read.view.tail)
-    for (const { end, data } of read.entries) {
-      if (events.length >= limit) break
-      for (const item of storedItems(data)) events.push({ entry: offsetOf(end), item })
-      next = end
-    }
-    const upToDate = next === read.view.tail
-    return { events, next: offsetOf(next), upToDate, closed: upToDate && read.view.closed }
+    return await this.#reach((database) => readEvents(database, path, after, limit))
   }
 
   async close(): Promise<void> {

@@ -9,6 +9,7 @@
 import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { type Offset, zeroOffset } from '../../domain/ids.js'
+import { marksOf } from '../../domain/marks.js'
 import type { StreamRefusal } from '../store.js'
 import { emptyArray, invalidJson } from './refusals.js'
 
@@ -16,11 +17,13 @@ export interface Payload {
   readonly bytes: Buffer
   /** Where in `bytes` the offset belongs. */
   readonly places: readonly number[]
+  /** Of an entry of JSON: what forks look for (`domain/marks.ts`). */
+  readonly marks: number
 }
 
 export const isPayload = (value: Payload | StreamRefusal): value is Payload => 'places' in value
 
-const nothing: Payload = { bytes: Buffer.alloc(0), places: [] }
+const nothing: Payload = { bytes: Buffer.alloc(0), places: [], marks: 0 }
 
 /** As long as an offset, and nobody else's: the text that holds an offset's place. */
 const placeholder = `${randomBytes(16).toString('hex')}_`
@@ -29,7 +32,7 @@ if (placeholder.length !== zeroOffset.length) throw new Error('an offset does no
 
 const byteOrderMark = '\u{feff}'
 
-export const bytesPayload = (body: Buffer): Payload => (body.length === 0 ? nothing : { bytes: body, places: [] })
+export const bytesPayload = (body: Buffer): Payload => (body.length === 0 ? nothing : { bytes: body, places: [], marks: 0 })
 
 /** The body of a PUT: `[]` and no body make an empty stream. */
 export function firstPayload(json: boolean, body: Buffer | undefined): Payload | StreamRefusal {
@@ -75,7 +78,7 @@ export function jsonPayload(items: readonly unknown[]): Payload | StreamRefusal 
   const text = serialised(items)
   if (text === null) return invalidJson
   const bytes = Buffer.from(text, 'utf8')
-  return { bytes, places: events.length === 0 ? [] : placesIn(bytes, events.length) }
+  return { bytes, places: events.length === 0 ? [] : placesIn(bytes, events.length), marks: marksOf(items) }
 }
 
 /** Null where the nesting is deeper than the stack. */

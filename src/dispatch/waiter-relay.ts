@@ -1,0 +1,104 @@
+/**
+ * Tells workflows that wait for entities that something has come to rest: the way out of the outbox (registry/waiters.ts W3).
+ *
+ * R1  An owed signal is removed only after Temporal has taken it. Who dies in between leaves it to another process, or to `sweep`.
+ * R2  Signals to one workflow that are owed together are told once.
+ * R3  A workflow that is over has no use for signals: what it waited for is forgotten.
+ */
+import { WorkflowNotFoundError } from '@temporalio/client'
+import type { Database } from '../registry/database.js'
+import { Listening } from '../registry/listening.js'
+import { deleteSignals, forgetWaiter, takeSignals, waitersChannel } from '../registry/waiters.js'
+
+const perRound = 200
+const retryMs = 1_000
+
+export interface WaiterRelayOptions {
+  readonly database: Database
+  /** Signals a workflow; bounded in time. */
+  readonly signal: (workflowId: string) => Promise<void>
+  readonly onFailure: (failure: unknown) => void
+}
+
+export class WaiterRelay {
+  readonly #options: WaiterRelayOptions
+  readonly #listening: Listening
+  /** Notices that came since the last round began. */
+  #isAsked = false
+  #rounds: Promise<void> | null = null
+  #retry: NodeJS.Timeout | null = null
+  #isClosed = false
+
+  constructor(options: WaiterRelayOptions) {
+    this.#options = options
+    const { database } = options
+    this.#listening = new Listening({
+      database,
+      channel: waitersChannel,
+      onNotice: (tenant) => {
+        if (tenant === database.tenant) this.#relaySoon()
+      },
+      onConnect: () => this.#relaySoon(),
+    })
+  }
+
+  #relaySoon(): void {
+    this.#isAsked = true
+    if (this.#isClosed) return
+    this.#rounds ??= this.#relay()
+      .catch((failure: unknown) => {
+        this.#options.onFailure(failure)
+        this.#retryLater()
+      })
+      .finally(() => {
+        this.#rounds = null
+      })
+  }
+
+  #retryLater(): void {
+    if (this.#isClosed || this.#retry !== null) return
+    this.#retry = setTimeout(() => {
+      this.#retry = null
+      this.#relaySoon()
+    }, retryMs)
+    this.#retry.unref()
+  }
+
+  async #relay(): Promise<void> {
+    while (this.#isAsked && !this.#isClosed) {
+      this.#isAsked = false
+      while ((await this.#round()) === perRound) {}
+    }
+  }
+
+  /** R1. How many signals were told. */
+  async #round(): Promise<number> {
+    return await this.#options.database.transaction(async (tx) => {
+      const owed = await takeSignals(tx, perRound)
+      const told = await Promise.all(owed.map(async ({ workflowId }) => await this.#tell(workflowId))) // R2
+      const over = owed.filter((_, index) => !told[index])
+      for (const { workflowId } of over) await forgetWaiter(tx, workflowId) // R3
+      const ids = owed.flatMap((one) => one.ids)
+      if (ids.length > 0) await deleteSignals(tx, ids)
+      return ids.length
+    })
+  }
+
+  /** False when the workflow is over. */
+  async #tell(workflowId: string): Promise<boolean> {
+    try {
+      await this.#options.signal(workflowId)
+      return true
+    } catch (failure) {
+      if (failure instanceof WorkflowNotFoundError) return false
+      throw failure
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    if (this.#retry !== null) clearTimeout(this.#retry)
+    await this.#listening.close()
+    await this.#rounds
+  }
+}

@@ -1,0 +1,68 @@
+/** What the copies are called (spec/04 §10). Pure: the same operation makes the same names. */
+import { createHash } from 'node:crypto'
+import { type AgentsError, errors } from '../errors.js'
+import { type EntityUrl, entityUrl, maxEntityUrlBytes, typeOf } from '../ids.js'
+import { maxSharedStateIdBytes } from '../shared-state.js'
+
+/** One per fork: eight hexadecimal digits. */
+export const forkSuffix = (seed: string): string => createHash('sha256').update(`fork ${seed}`).digest('hex').slice(0, 8)
+
+export const instanceIdOf = (url: EntityUrl): string => url.slice(url.indexOf('/', 1) + 1)
+
+/** `…-fork-<suffix>`, then `…-fork-<suffix>-1`, `-2`, … */
+const ending = (suffix: string, nth: number): string => `-fork-${suffix}${nth === 0 ? '' : `-${nth}`}`
+
+/** The first free name of `oldId`'s copy. */
+function firstFree<Name>(nameOf: (nth: number) => Name, isTaken: (name: Name) => boolean): Name {
+  for (let nth = 0; ; nth += 1) {
+    const name = nameOf(nth)
+    if (!isTaken(name)) return name
+  }
+}
+
+/** The URL of the copy of the entity at `url`. An id that would grow too long loses its end. */
+export function forkedUrl(url: EntityUrl, suffix: string, isTaken: (url: EntityUrl) => boolean): EntityUrl {
+  const type = typeOf(url)
+  const id = instanceIdOf(url)
+  return firstFree((nth) => {
+    const end = ending(suffix, nth)
+    const room = maxEntityUrlBytes - type.length - 2 - end.length
+    const made = entityUrl(type, `${withoutTornEscape(id.slice(0, room))}${end}`)
+    if (made === null) throw new Error(`the copy of ${url} has no name`)
+    return made
+  }, isTaken)
+}
+
+const withoutTornEscape = (id: string): string => id.replace(/%[0-9a-f]?$/i, '')
+
+/** The id of the copy of a shared state. */
+export function forkedSharedStateId(id: string, suffix: string, isTaken: (id: string) => boolean): string {
+  return firstFree((nth) => {
+    const end = ending(suffix, nth)
+    const room = maxSharedStateIdBytes - Buffer.byteLength(end)
+    const kept =
+      Buffer.byteLength(id) <= room
+        ? id
+        : Buffer.from(id)
+            .subarray(0, room)
+            .toString('utf8')
+            .replace(/\ufffd+$/, '')
+    return `${kept}${end}`
+  }, isTaken)
+}
+
+/** The URL that a caller asks for: exact, or refused (row 16 of spec/04 §3). */
+export function requestedUrl(source: EntityUrl, instanceId: string): EntityUrl | AgentsError {
+  if (instanceId === '' || instanceId.includes('/')) return errors.FORK_ID_INVALID()
+  return (isDecodable(instanceId) ? entityUrl(typeOf(source), instanceId) : null) ?? errors.INVALID_ENTITY_URL()
+}
+
+/** Nobody could address what no server decodes. */
+function isDecodable(segment: string): boolean {
+  try {
+    decodeURIComponent(segment)
+    return true
+  } catch {
+    return false
+  }
+}

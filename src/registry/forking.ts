@@ -1,0 +1,170 @@
+/** What a fork finds and makes in the registry: one statement per table for a whole batch. */
+import { z } from 'zod'
+import type { DispatchPolicy, EntityStatus, JsonObject, Tags } from '../domain/entity.js'
+import { entityStatuses } from '../domain/entity.js'
+import type { SnapshotRow } from '../domain/fork/remapping.js'
+import { snapshotRow } from '../domain/fork/snapshot.js'
+import type { EntityUrl, OperationId, PrincipalUrl } from '../domain/ids.js'
+import type { SnapshotType } from '../domain/projection.js'
+import { tagsIndex } from '../domain/tags.js'
+import { type Queryable, sql, type Transaction } from './database.js'
+
+/** How large a subtree is, and how many in it are at work; counted up to `limit` + 1. */
+export async function subtreeGlance(
+  queryable: Queryable,
+  root: EntityUrl,
+  limit: number,
+): Promise<{ readonly entities: number; readonly active: number }> {
+  const { rows } = await queryable.query(sql`
+    SELECT count(*) AS entities, count(*) FILTER (WHERE e.status IN ('spawning', 'running', 'stopping')) AS active
+      FROM (SELECT descendant_url FROM lineage WHERE tenant_id = ${queryable.tenant} AND ancestor_url = ${root} LIMIT ${limit + 1}) l
+      JOIN entities e ON e.tenant_id = ${queryable.tenant} AND e.url = l.descendant_url AND e.reserved_by IS NULL`)
+  return { entities: Number(rows[0]?.entities), active: Number(rows[0]?.active) }
+}
+
+/** URLs of a subtree, its root included, at most `limit` + 1. */
+export async function subtreeOf(queryable: Queryable, root: EntityUrl, limit: number): Promise<readonly EntityUrl[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT e.url
+      FROM lineage l
+      JOIN entities e ON e.tenant_id = l.tenant_id AND e.url = l.descendant_url AND e.reserved_by IS NULL
+     WHERE l.tenant_id = ${queryable.tenant} AND l.ancestor_url = ${root}
+     LIMIT ${limit + 1}`)
+  return rows.map((row) => row.url as EntityUrl)
+}
+
+/** A row that a fork copies, as far as the plan needs it; the rest is copied by the statement that makes the copy. */
+export interface MemberRow {
+  readonly url: EntityUrl
+  readonly type: string
+  readonly status: EntityStatus
+  readonly parent: EntityUrl | null
+  readonly tags: Tags
+  readonly spawn_args: JsonObject
+  readonly dispatch_policy: DispatchPolicy | null
+  readonly created_at: number
+}
+
+/** JSON trees are what the house itself has stored: their shape was checked then. */
+const tree = <Tree>() => z.unknown() as unknown as z.ZodType<Tree>
+const memberRow: z.ZodType<MemberRow> = z.object({
+  url: tree<EntityUrl>(),
+  type: z.string(),
+  status: z.enum(entityStatuses),
+  parent: tree<EntityUrl | null>(),
+  tags: tree<Tags>(),
+  spawn_args: tree<JsonObject>(),
+  dispatch_policy: tree<DispatchPolicy | null>(),
+  created_at: z.number(),
+})
+
+/**
+ * Everything below these roots, the roots included, and these single entities; locked until the transaction ends against changes of status,
+ * in the order of their URLs. Forks share the lock.
+ */
+export async function shareSubtrees(tx: Transaction, roots: readonly EntityUrl[], single: readonly EntityUrl[]): Promise<MemberRow[]> {
+  const { rows } = await tx.query(sql`
+    SELECT e.url, e.type, e.status, e.parent, e.tags, e.spawn_args, e.dispatch_policy, e.created_at
+      FROM entities e
+      JOIN (SELECT descendant_url AS url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots})
+             UNION
+            SELECT unnest(${single}::text[])) wanted ON e.url = wanted.url COLLATE "C"
+     WHERE e.tenant_id = ${tx.tenant} AND e.reserved_by IS NULL
+     ORDER BY e.url
+       FOR SHARE OF e`)
+  return rows.map((row) => memberRow.parse(row))
+}
+
+/** URLs below these roots, the roots included. */
+export async function subtreeUrls(tx: Transaction, roots: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
+  const { rows } = await tx.query(sql`
+    SELECT DISTINCT l.descendant_url AS url
+      FROM lineage l
+      JOIN entities e ON e.tenant_id = l.tenant_id AND e.url = l.descendant_url AND e.reserved_by IS NULL
+     WHERE l.tenant_id = ${tx.tenant} AND l.ancestor_url = ANY (${roots})`)
+  return new Set(rows.map((row) => String(row.url)))
+}
+
+/** The snapshot of everything below these roots, as far as it has been drawn; rows in the order of their keys. */
+export async function snapshotsBelow(tx: Transaction, roots: readonly EntityUrl[]): Promise<ReadonlyMap<string, readonly SnapshotRow[]>> {
+  const { rows } = await tx.query(sql`
+    SELECT p.entity_url, p.type, p.key, p.value
+      FROM (SELECT DISTINCT descendant_url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots})) l
+      JOIN projections p ON p.tenant_id = ${tx.tenant} AND p.entity_url = l.descendant_url AND p.type IN ('manifest', 'child_status', 'replay_watermark')
+     ORDER BY p.entity_url, p.type, p.key`)
+  const snapshots = new Map<string, SnapshotRow[]>()
+  for (const row of rows) {
+    const url = String(row.entity_url)
+    const known = snapshots.get(url) ?? []
+    known.push(snapshotRow(row.type as SnapshotType, String(row.key), String(row.value))) // columns as declared in 0001-registry.sql
+    snapshots.set(url, known)
+  }
+  return snapshots
+}
+
+export interface NewCopy {
+  readonly source: EntityUrl
+  readonly url: EntityUrl
+  readonly parent: EntityUrl | null
+  readonly tags: Tags
+  readonly spawn_args: JsonObject
+  readonly created_by: PrincipalUrl
+  readonly created_at: number
+  /** Set while its stream is still to be made on a foreign stream server. */
+  readonly reserved_by: OperationId | null
+}
+
+/** Inserts copies of rows that this transaction has locked, where their URLs are free. Which were. */
+export async function insertCopies(tx: Transaction, copies: readonly NewCopy[]): Promise<ReadonlySet<string>> {
+  const rows = copies.map((copy) => ({ ...copy, tags_index: tagsIndex(copy.tags) }))
+  const { rows: inserted } = await tx.query(sql`
+    INSERT INTO entities (tenant_id, url, type, status, dispatch_policy, tags, tags_index, spawn_args, sandbox, parent, created_by,
+                          type_revision, inbox_schemas, state_schemas, created_at, updated_at, reserved_by)
+    SELECT e.tenant_id, i.url, e.type, 'idle', e.dispatch_policy, i.tags, i.tags_index, i.spawn_args, e.sandbox, i.parent, i.created_by,
+           e.type_revision, e.inbox_schemas, e.state_schemas, i.created_at, i.created_at, i.reserved_by
+      FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
+        AS i (source text, url text, parent text, tags jsonb, tags_index text[], spawn_args jsonb, created_by text, created_at int8, reserved_by text)
+      JOIN entities e ON e.tenant_id = ${tx.tenant} AND e.url = i.source COLLATE "C"
+     ORDER BY i.url COLLATE "C"
+        ON CONFLICT (tenant_id, url) DO NOTHING
+    RETURNING url`)
+  return new Set(inserted.map((row) => String(row.url)))
+}
+
+/** Who is below whom among copies, and below a parent outside of them (spec/12 §7.1). Parents come before their children. */
+export async function insertCopiedLineage(
+  tx: Transaction,
+  copies: readonly { readonly url: EntityUrl; readonly parent: EntityUrl | null }[],
+): Promise<void> {
+  const { pairs, outside } = lineageOf(copies)
+  await tx.query(sql`
+    INSERT INTO lineage (tenant_id, ancestor_url, descendant_url, depth)
+    SELECT ${tx.tenant}, i.* FROM unnest(${pairs.map((p) => p.ancestor)}::text[], ${pairs.map((p) => p.descendant)}::text[], ${pairs.map((p) => p.depth)}::int4[]) AS i
+     UNION ALL
+    SELECT ${tx.tenant}, l.ancestor_url, o.descendant, l.depth + o.depth
+      FROM unnest(${outside.map((p) => p.ancestor)}::text[], ${outside.map((p) => p.descendant)}::text[], ${outside.map((p) => p.depth)}::int4[])
+           AS o (ancestor, descendant, depth)
+      JOIN lineage l ON l.tenant_id = ${tx.tenant} AND l.descendant_url = o.ancestor COLLATE "C"`)
+}
+
+interface Pair {
+  readonly ancestor: string
+  readonly descendant: string
+  readonly depth: number
+}
+
+/** Pairs among the copies; and, for a parent outside, how far below it each copy is. */
+function lineageOf(copies: readonly { readonly url: EntityUrl; readonly parent: EntityUrl | null }[]) {
+  const parents = new Map<string, EntityUrl | null>(copies.map(({ url, parent }) => [url, parent]))
+  const pairs: Pair[] = []
+  const outside: Pair[] = []
+  for (const { url } of copies) {
+    let depth = 0
+    for (let ancestor: EntityUrl | null | undefined = url; ancestor; ancestor = parents.get(ancestor), depth += 1) {
+      const pair = { ancestor, descendant: url, depth }
+      if (parents.has(ancestor)) pairs.push(pair)
+      else outside.push(pair)
+    }
+  }
+  return { pairs, outside }
+}

@@ -52,7 +52,7 @@ async function connected({ hostname, port }: URL): Promise<Socket | null> {
 
 function passOn(incoming: IncomingMessage, answer: ServerResponse, socket: Socket): void {
   const passed = outgoing(
-    { createConnection: () => socket, agent: false, method: incoming.method, path: incoming.url, headers: incoming.headers },
+    { createConnection: () => socket, method: incoming.method, path: incoming.url, headers: incoming.headers },
     (response) => {
       answer.writeHead(response.statusCode ?? 502, response.headers)
       answer.flushHeaders()

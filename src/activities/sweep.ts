@@ -1,11 +1,12 @@
 /** The safety net: what processes left behind when they died, and what nobody needs any more (design §3). */
 import { randomUUID } from 'node:crypto'
 import { endClaim, prolongClaim, takeLapsedClaims } from '../registry/attachments.js'
+import { unfinishedStops } from '../registry/entity-work.js'
 import { forgetLapsedForkLocks } from '../registry/fork-locks.js'
 import { forgetOperations } from '../registry/operations.js'
 import { abandonedReservations, dropReservations } from '../registry/spawning.js'
 import { sweepWaiters } from '../registry/waiters.js'
-import { forgetWakes, unfinishedStops } from '../registry/wakes.js'
+import { forgetWakes } from '../registry/wakes.js'
 import { dropAbandonedFork } from './foreign-forks.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
 import type { Parts, SigningReport } from './parts.js'

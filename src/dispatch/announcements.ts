@@ -13,8 +13,9 @@ import type { Limits } from '../domain/limits.js'
 import { announceAgainMs } from '../domain/redelivery.js'
 import { nameOfPath } from '../domain/subscriptions.js'
 import type { Database } from '../registry/database.js'
+import { setAnnounced, setWaiting } from '../registry/deliveries.js'
 import { presenceOf, type RunnerPresence } from '../registry/runners.js'
-import { type LockedWake, setAnnounced, setWaiting } from '../registry/wakes.js'
+import type { LockedWake } from '../registry/wakes.js'
 import type { Pipeline } from './pipeline.js'
 
 export interface AnnouncementsParts {

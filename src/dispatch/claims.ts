@@ -15,23 +15,12 @@ import { AgentsError, errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
+import { renewLeases, setClaimed, type WakeClaim } from '../registry/claims.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
+import { setIdle, setRunning } from '../registry/entity-work.js'
 import { dropLink, type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
-import {
-  endWakes,
-  type LockedWake,
-  lockSubscription,
-  lockWakeEntities,
-  lockWakes,
-  renewLeases,
-  setAcked,
-  setClaimed,
-  setIdle,
-  setRunning,
-  startWakes,
-  type WakeClaim,
-} from '../registry/wakes.js'
+import { endWakes, type LockedWake, lockSubscription, lockWakeEntities, lockWakes, setAcked, startWakes } from '../registry/wakes.js'
 import type { Stopping } from './stopping.js'
 import { type Callback, type CallbackEffect, firstPending, WakeProgress } from './wake-progress.js'
 import { type DeliveryIdentity, hashOfToken, type WakeTokens } from './wake-tokens.js'

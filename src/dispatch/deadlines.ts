@@ -5,8 +5,9 @@
  * Memory holds nothing but the timer: a crash costs the others nothing.
  */
 import type { Limits } from '../domain/limits.js'
+import { endedLeases } from '../registry/claims.js'
 import type { Database } from '../registry/database.js'
-import { endedLeases, takeDueWakes } from '../registry/wakes.js'
+import { takeDueWakes } from '../registry/deliveries.js'
 import type { Deliveries } from './deliveries.js'
 import type { Expiry } from './expiry.js'
 

@@ -17,23 +17,11 @@ import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { retryAfterMsOf, retryInMs } from '../domain/redelivery.js'
 import type { Database, Transaction } from '../registry/database.js'
+import { beginDeliveries, type StartedWake, setDead, setDelivered, setDueIn, setFailed, undeliveredWake } from '../registry/deliveries.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
+import { setIdle, setRunning } from '../registry/entity-work.js'
 import { hasPending, type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
-import {
-  beginDeliveries,
-  endWakes,
-  type LockedWake,
-  lockWakeEntities,
-  lockWakes,
-  type StartedWake,
-  setDead,
-  setDelivered,
-  setDueIn,
-  setFailed,
-  setIdle,
-  setRunning,
-  undeliveredWake,
-} from '../registry/wakes.js'
+import { endWakes, type LockedWake, lockWakeEntities, lockWakes } from '../registry/wakes.js'
 import { Announcements } from './announcements.js'
 import { type AwaitedClaim, asHeldBack, type Claims } from './claims.js'
 import { OriginLanes } from './origin-lanes.js'

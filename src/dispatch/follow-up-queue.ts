@@ -4,7 +4,7 @@
  * Before a connection to Temporal is there (`tells`), and while it is down, nothing is queued.
  */
 import type { EntityUrl } from '../domain/ids.js'
-import type { StartedWake } from '../registry/wakes.js'
+import type { StartedWake } from '../registry/deliveries.js'
 
 export interface Temporal {
   deliver(wake: StartedWake, retryInMs: number): Promise<boolean>

@@ -18,6 +18,7 @@ import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
+import { writeTokenHashes } from '../registry/claims.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { lostDispatchPolicy } from '../registry/entities.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
@@ -25,7 +26,6 @@ import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { forgetProgress } from '../registry/subscription-editing.js'
 import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
-import { writeTokenHashes } from '../registry/wakes.js'
 import {
   type AppendVerdict,
   type CreateRequest,

@@ -9,10 +9,10 @@ import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { type EntityUrl, offsetOf, positionOf, type StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
+import { writeTokenHashes } from '../registry/claims.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { dropLinks, forgetAcks } from '../registry/subscriptions.js'
-import { writeTokenHashes } from '../registry/wakes.js'
 import type {
   AppendVerdict,
   CreateRequest,

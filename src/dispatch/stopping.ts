@@ -3,9 +3,9 @@
  * (spec/05 §6). Whoever comes last does it: the handler's done, the end of its lease, a failed delivery, the grace period, `sweep`.
  */
 import { type EntityUrl, mainStream } from '../domain/ids.js'
+import { isWorkedOn } from '../registry/entity-work.js'
 import { lockEntities, setStatuses } from '../registry/statuses.js'
 import { unlinkEntities } from '../registry/subscriptions.js'
-import { isWorkedOn } from '../registry/wakes.js'
 import type { Pipeline } from './pipeline.js'
 
 const closing = { contentType: 'application/json', body: Buffer.alloc(0), close: true } as const

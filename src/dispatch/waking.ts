@@ -26,6 +26,7 @@ import {
   subscriptionOf,
 } from '../domain/subscriptions.js'
 import type { Transaction } from '../registry/database.js'
+import type { StartedWake } from '../registry/deliveries.js'
 import {
   hasPending,
   insertEntitySubscriptions,
@@ -35,7 +36,7 @@ import {
   patternsAt,
   sharePatterns,
 } from '../registry/subscriptions.js'
-import { lockSubscribers, type StartedWake, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
+import { lockSubscribers, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
 
 export interface Appended {
   readonly path: StreamPath

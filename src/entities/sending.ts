@@ -8,9 +8,9 @@ import { entryOf, type InboxMode, identityUpdate, inbox, type StateEvent } from 
 import { mainStream, parseEntityUrl } from '../domain/ids.js'
 import { refuseMessage } from '../domain/messages.js'
 import { isBypass, type Principal } from '../domain/principals.js'
+import { writeTokenHashes } from '../registry/claims.js'
 import type { Database } from '../registry/database.js'
 import { type FoundEntity, setDispatchPolicy } from '../registry/entities.js'
-import { writeTokenHashes } from '../registry/wakes.js'
 import type { Directory } from './directory.js'
 
 /** spec/03 §2.1. */

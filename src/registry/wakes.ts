@@ -1,5 +1,6 @@
 /**
- * The wake in flight of each subscription: start, delivery, claim, lease, end (spec/06 §4). Set-based: one statement per table for a whole batch.
+ * The wake in flight of each subscription: from its start to its end (spec/06 §4). How it is delivered is in `deliveries.ts`, who works on it in `claims.ts`,
+ * what that means for its entity in `entity-work.ts`; these promises are all of theirs. Set-based: one statement per table for a whole batch.
  *
  * K1  A subscription has at most one wake: it starts only from idle, under the lock of its row.
  * K2  Whoever appends to a linked stream locks the subscription after the append, and looks at it then; whoever ends a wake locks it before it looks
@@ -12,7 +13,7 @@ import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, StreamPath } from '../domain/ids.js'
 import type { Mount, SubscriptionType } from '../domain/subscriptions.js'
 import { type Queryable, sql, type Transaction } from './database.js'
-import { wakeWaiters } from './waiters.js'
+import { type StartedWake, startedWake } from './deliveries.js'
 
 /** A subscription that links a stream to which something was appended; its row is locked. */
 export interface Subscriber {
@@ -43,19 +44,6 @@ export interface WakeStart {
   readonly id: string
   readonly wakeId: string
   readonly path: StreamPath
-  readonly entityUrl: EntityUrl | null
-}
-
-/** A wake that is to be delivered now. */
-export interface StartedWake {
-  readonly wakeId: string
-  readonly subscriptionId: string
-  readonly type: SubscriptionType
-  readonly generation: number
-  /** Deliveries begun so far. */
-  readonly attempts: number
-  /** Where to; webhooks only. */
-  readonly webhookUrl: string | null
   readonly entityUrl: EntityUrl | null
 }
 
@@ -174,13 +162,6 @@ export async function lockSubscription(tx: Transaction, id: string): Promise<Loc
   return (rows[0] as LockedSubscription | undefined) ?? null // columns as selected above
 }
 
-/** Whether a wake of this entity is in its handler's hands. */
-export async function isWorkedOn(tx: Transaction, url: EntityUrl): Promise<boolean> {
-  const { count } = await tx.query(sql`
-    SELECT FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_entity_url = ${url} AND lease_until IS NOT NULL LIMIT 1`)
-  return count > 0
-}
-
 /** A wake as it stood a moment ago: its row is not locked. */
 export async function peekWake(
   queryable: Queryable,
@@ -189,173 +170,6 @@ export async function peekWake(
   const { rows } = await queryable.query(sql`
     SELECT id, generation, wake_path, wake_entity_url, lost_leases, runner_id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
   return (rows[0] as unknown as LockedWake | undefined) ?? null // columns as selected above
-}
-
-/** Moves entities that wait to `running`; whoever is paused, stopping or ended stays so. The caller has locked them. */
-export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
-  if (urls.length === 0) return
-  await tx.query(sql`
-    UPDATE entities SET status = 'running', updated_at = ${atMs}
-     WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND status IN ('idle', 'spawning')`)
-}
-
-/** Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. Who waits for them is told. */
-export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
-  if (urls.length === 0) return
-  await tx.query(sql`
-    UPDATE entities e SET status = 'idle', updated_at = ${atMs}
-     WHERE e.tenant_id = ${tx.tenant} AND e.url = ANY (${urls}) AND e.status IN ('running', 'spawning')
-       AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL)`)
-  await wakeWaiters(tx, urls)
-}
-
-/** K3. Those of these locked wakes whose delivery the caller is to carry out within `limitMs`. */
-export async function beginDeliveries(
-  tx: Transaction,
-  wakes: readonly { readonly wakeId: string; readonly attempts: number }[],
-  limitMs: number,
-): Promise<ReadonlySet<string>> {
-  const { rows } = await tx.query(sql`
-    UPDATE subscriptions s SET attempts = s.attempts + 1, due_at = clock_timestamp() + ${limitMs} * interval '1 ms'
-      FROM unnest(${wakes.map((w) => w.wakeId)}::text[], ${wakes.map((w) => w.attempts)}::int4[]) AS i (wake_id, attempts)
-     WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C" AND s.attempts = i.attempts AND s.lease_until IS NULL
-    RETURNING s.wake_id`)
-  return new Set(rows.map((row) => String(row.wake_id)))
-}
-
-/** The handler has taken these wakes: from now on their lease runs, unless a callback has started it already. */
-export async function setDelivered(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
-  await tx.query(sql`
-    WITH taken AS (
-      SELECT id FROM subscriptions
-       WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}) AND lease_until IS NULL
-       ORDER BY id
-         FOR NO KEY UPDATE
-    ), delivered AS (
-      UPDATE subscriptions s
-         SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
-        FROM taken
-       WHERE s.tenant_id = ${tx.tenant} AND s.id = taken.id
-      RETURNING s.wake_id)
-    UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now()
-      FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
-}
-
-/**
- * An announcement stands on the wake stream; whoever finds it unclaimed after `againMs` announces it again. Unless it is due already: then its runner
- * has come back meanwhile, and may have begun to read behind it.
- */
-export async function setAnnounced(tx: Queryable, wakeId: string, offset: string | null, againMs: number): Promise<void> {
-  await tx.query(sql`
-    WITH announced AS (
-      UPDATE subscriptions
-         SET due_at = CASE WHEN due_at > clock_timestamp() THEN clock_timestamp() + ${againMs} * interval '1 ms' ELSE due_at END, last_error = NULL
-       WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL
-      RETURNING wake_id)
-    UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now(), runner_wake_stream_offset = ${offset}
-      FROM announced WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = announced.wake_id`)
-}
-
-/** A delivery has failed; the next is due in `retryInMs`. The caller holds the lock of the wake, which has no lease. */
-export async function setFailed(tx: Transaction, wakeId: string, reason: string, retryInMs: number): Promise<void> {
-  await tx.query(sql`
-    WITH failed AS (
-      UPDATE subscriptions SET failures = failures + 1, last_error = ${reason}, due_at = clock_timestamp() + ${retryInMs} * interval '1 ms'
-       WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId}
-      RETURNING wake_entity_url)
-    UPDATE entity_dispatch_state d SET last_error = ${reason}, updated_at = now()
-      FROM failed WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = failed.wake_entity_url`)
-}
-
-/** The next delivery of a wake that nobody has taken is due in `ms`. */
-export async function setDueIn(queryable: Queryable, wakeId: string, ms: number): Promise<void> {
-  await queryable.query(sql`
-    UPDATE subscriptions SET due_at = clock_timestamp() + ${ms} * interval '1 ms'
-     WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
-}
-
-/** A wake waits for its runner to come, or for `ms`; where that has come meanwhile the wake is due, and stays so. What is amiss is shown. */
-export async function setWaiting(queryable: Queryable, wakeId: string, ms: number, reason: string | null): Promise<void> {
-  await queryable.query(sql`
-    WITH waiting AS (
-      UPDATE subscriptions SET due_at = clock_timestamp() + ${ms} * interval '1 ms', last_error = ${reason}::text
-       WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL AND due_at > clock_timestamp()
-      RETURNING wake_entity_url, last_error)
-    UPDATE entity_dispatch_state d SET last_error = waiting.last_error, updated_at = now()
-      FROM waiting WHERE d.tenant_id = ${queryable.tenant} AND d.entity_url = waiting.wake_entity_url AND d.last_error IS DISTINCT FROM waiting.last_error`)
-}
-
-/** Outstanding wakes of a runner are announced again as if for the first time, as soon as anybody looks (spec/07 §6.3). */
-export async function announceAgain(queryable: Queryable, runnerId: string): Promise<void> {
-  await queryable.query(sql`
-    WITH outstanding AS (
-      SELECT id FROM subscriptions
-       WHERE tenant_id = ${queryable.tenant} AND runner_id = ${runnerId} AND wake_id IS NOT NULL AND lease_until IS NULL
-       ORDER BY id
-         FOR NO KEY UPDATE)
-    UPDATE subscriptions s SET due_at = clock_timestamp(), attempts = 0
-      FROM outstanding WHERE s.tenant_id = ${queryable.tenant} AND s.id = outstanding.id`)
-}
-
-export interface WakeClaim {
-  readonly wakeId: string
-  readonly attempt: number
-  readonly holder: string
-  readonly runnerId: string | null
-  readonly tokenHash: Buffer
-}
-
-/** Gives these locked wakes to their holders: lease, write token, claim row, dispatch state. Who claims a wake again holds it under its first name. */
-export async function setClaimed(tx: Transaction, claims: readonly WakeClaim[]): Promise<void> {
-  await tx.query(sql`
-    WITH claimed AS (
-      UPDATE subscriptions s
-         SET due_at = NULL, failures = 0, last_error = NULL, holder = coalesce(s.holder, i.holder), claimed_attempt = i.attempt,
-             lease_until = clock_timestamp() + s.lease_ttl_ms * interval '1 ms'
-        FROM unnest(${claims.map((c) => c.wakeId)}::text[], ${claims.map((c) => c.holder)}::text[], ${claims.map((c) => c.runnerId)}::text[],
-                    ${claims.map((c) => c.tokenHash.toString('hex'))}::text[], ${claims.map((c) => c.attempt)}::int4[]) AS i (wake_id, holder, runner_id, token_hash, attempt)
-       WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
-      RETURNING s.wake_id, s.generation, s.wake_path, s.wake_entity_url, s.lease_until, i.runner_id, decode(i.token_hash, 'hex') AS token_hash
-    ), noted AS (
-      UPDATE wake_notifications n
-         SET delivery_status = 'delivered', delivered_at = coalesce(n.delivered_at, now()), claim_status = 'claimed', claimed_at = coalesce(n.claimed_at, now())
-        FROM claimed c WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = c.wake_id
-    ), tokens AS (
-      INSERT INTO write_tokens (tenant_id, path, token_hash, wake_id)
-      SELECT DISTINCT ON (wake_path) ${tx.tenant}::text, wake_path, token_hash, wake_id FROM claimed WHERE wake_entity_url IS NOT NULL ORDER BY wake_path
-          ON CONFLICT (tenant_id, path) DO UPDATE SET token_hash = excluded.token_hash, wake_id = excluded.wake_id
-    ), noticed AS (
-      INSERT INTO consumer_claims (tenant_id, consumer_id, epoch, wake_id, entity_url, stream_path, runner_id, status, claimed_at, last_heartbeat_at, lease_expires_at)
-      SELECT ${tx.tenant}, wake_id, generation, wake_id, wake_entity_url, wake_path, runner_id, 'active', now(), now(), lease_until FROM claimed
-          ON CONFLICT (tenant_id, consumer_id, epoch) DO UPDATE
-         SET status = 'active', last_heartbeat_at = now(), lease_expires_at = excluded.lease_expires_at, updated_at = now()
-    )
-    INSERT INTO entity_dispatch_state AS d (tenant_id, entity_url, active_consumer_id, active_runner_id, active_epoch, active_claimed_at, active_lease_expires_at,
-                                            last_wake_id, last_claimed_at, last_epoch)
-    SELECT DISTINCT ON (wake_entity_url) ${tx.tenant}::text, wake_entity_url, wake_id, runner_id, generation, now(), lease_until, wake_id, now(), generation
-      FROM claimed WHERE wake_entity_url IS NOT NULL
-     ORDER BY wake_entity_url, generation DESC
-        ON CONFLICT (tenant_id, entity_url) DO UPDATE
-       SET active_consumer_id = excluded.active_consumer_id, active_runner_id = excluded.active_runner_id, active_epoch = excluded.active_epoch,
-           active_claimed_at = excluded.active_claimed_at, active_lease_expires_at = excluded.active_lease_expires_at, last_claimed_at = excluded.last_claimed_at,
-           outstanding_wake_id = NULL, outstanding_wake_target = NULL, outstanding_wake_created_at = NULL, pending_source_streams = '[]', pending_since = NULL,
-           last_epoch = greatest(d.last_epoch, excluded.last_epoch), updated_at = now()`)
-}
-
-/** A sign of life: the leases of these locked wakes begin anew. */
-export async function renewLeases(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
-  if (wakeIds.length === 0) return
-  await tx.query(sql`
-    WITH renewed AS (
-      UPDATE subscriptions SET due_at = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
-       WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
-      RETURNING wake_id, wake_entity_url, generation, lease_until
-    ), stated AS (
-      UPDATE entity_dispatch_state d SET active_lease_expires_at = r.lease_until, updated_at = now()
-        FROM renewed r WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = r.wake_entity_url AND d.active_consumer_id = r.wake_id
-    )
-    UPDATE consumer_claims c SET last_heartbeat_at = now(), lease_expires_at = r.lease_until, updated_at = now()
-      FROM renewed r WHERE c.tenant_id = ${tx.tenant} AND c.consumer_id = r.wake_id AND c.epoch = r.generation`)
 }
 
 export interface Ack {
@@ -426,99 +240,6 @@ export async function isWake(queryable: Queryable, wakeId: string): Promise<bool
   if (wakeId.includes('\0')) return false
   const { count } = await queryable.query(sql`SELECT FROM wake_notifications WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId}`)
   return count > 0
-}
-
-/**
- * Takes wakes whose next delivery is due, oldest first: for `ownedMs` they are the caller's to begin, then anybody's again. So those that wait for a
- * place at a handler that hangs do not stand before all others at every look. Locks wait for nobody. Index: subscriptions_by_due.
- */
-export async function takeDueWakes(queryable: Queryable, limit: number, ownedMs: number): Promise<StartedWake[]> {
-  const { rows } = await queryable.query(sql`
-    UPDATE subscriptions SET due_at = clock_timestamp() + ${ownedMs} * interval '1 ms'
-     WHERE (tenant_id, id) IN (
-       SELECT tenant_id, id FROM subscriptions
-        WHERE due_at <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
-        ORDER BY due_at
-        LIMIT ${limit}
-          FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING wake_id, id, type, generation, attempts, webhook_url, wake_entity_url`)
-  return rows.map(startedWake)
-}
-
-/** The wake as it stands, where it still waits for a delivery. */
-export async function undeliveredWake(queryable: Queryable, wakeId: string): Promise<StartedWake | null> {
-  const { rows } = await queryable.query(sql`
-    SELECT wake_id, id, type, generation, attempts, webhook_url, wake_entity_url FROM subscriptions
-     WHERE tenant_id = ${queryable.tenant} AND wake_id = ${wakeId} AND lease_until IS NULL`)
-  return rows[0] === undefined ? null : startedWake(rows[0])
-}
-
-const startedWake = (row: Readonly<Record<string, unknown>>): StartedWake => ({
-  wakeId: String(row.wake_id),
-  subscriptionId: String(row.id),
-  type: row.type as SubscriptionType,
-  generation: Number(row.generation),
-  attempts: Number(row.attempts),
-  webhookUrl: row.webhook_url as string | null,
-  entityUrl: row.wake_entity_url as EntityUrl | null,
-})
-
-/** Wakes whose lease has ended. Index: subscriptions_by_lease. */
-export async function endedLeases(queryable: Queryable, limit: number): Promise<string[]> {
-  const { rows } = await queryable.query(sql`
-    SELECT wake_id FROM subscriptions
-     WHERE lease_until <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
-     ORDER BY lease_until
-     LIMIT ${limit}`)
-  return rows.map((row) => String(row.wake_id))
-}
-
-/** The token that may write to each of these main streams: its hash. */
-export async function writeTokenHashes(queryable: Queryable, paths: readonly string[]): Promise<ReadonlyMap<string, Buffer>> {
-  const { rows } = await queryable.query(sql`
-    SELECT path, token_hash FROM write_tokens WHERE tenant_id = ${queryable.tenant} AND path = ANY (${paths})`)
-  return new Map(rows.map((row) => [String(row.path), row.token_hash as Buffer]))
-}
-
-/** A wake whose deliveries have failed for good: it stays, with what was acked before it, until somebody delivers it again or forgets it. */
-export async function setDead(
-  tx: Transaction,
-  dead: {
-    readonly wakeId: string
-    readonly reason: string
-    readonly attempts: number
-    readonly ackedBefore: Readonly<Record<string, string>>
-  },
-): Promise<void> {
-  await tx.query(sql`
-    UPDATE wake_notifications
-       SET delivery_status = 'failed', last_error = ${dead.reason}, attempts = ${dead.attempts}, acked_before = ${JSON.stringify(dead.ackedBefore)}::jsonb,
-           resolved_at = now()
-     WHERE tenant_id = ${tx.tenant} AND wake_id = ${dead.wakeId}`)
-}
-
-/** Which of these entities are in the hands of a handler. */
-export async function workedOn(queryable: Queryable, urls: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
-  const { rows } = await queryable.query(sql`
-    SELECT DISTINCT wake_entity_url AS url FROM subscriptions
-     WHERE tenant_id = ${queryable.tenant} AND wake_entity_url = ANY (${urls}) AND lease_until IS NOT NULL`)
-  return new Set(rows.map((row) => String(row.url)))
-}
-
-/** Entities that are to stop, and that nobody works on, or for longer than `graceMs`. */
-export async function unfinishedStops(
-  queryable: Queryable,
-  graceMs: number,
-  limit: number,
-): Promise<{ readonly url: EntityUrl; readonly isOverdue: boolean }[]> {
-  const { rows } = await queryable.query(sql`
-    SELECT e.url, e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8 AS is_overdue
-      FROM entities e
-     WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
-       AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8
-            OR NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL))
-     LIMIT ${limit}`)
-  return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))
 }
 
 /** Forgets what became of wakes and claims more than `keepS` seconds ago, at most `limit` of each; dead letters stay. How many went. */

@@ -1,8 +1,8 @@
 /** A wake whose runner is away, and a runner that comes back: whoever is slower does not undo what the other has said (announcements.ts N2). */
 import { randomUUID } from 'node:crypto'
 import { sql } from '../../src/registry/database.js'
+import { announceAgain, beginDeliveries, setAnnounced, setWaiting, undeliveredWake } from '../../src/registry/deliveries.js'
 import { presenceOf } from '../../src/registry/runners.js'
-import { announceAgain, beginDeliveries, setAnnounced, setWaiting, undeliveredWake } from '../../src/registry/wakes.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
 
 describe('an outstanding wake', () => {

@@ -1,0 +1,53 @@
+/** Which entities are in the hands of a handler, and what their status says of it (spec/06 §11, spec/05 §6). */
+import type { EntityUrl } from '../domain/ids.js'
+import { type Queryable, sql, type Transaction } from './database.js'
+import { wakeWaiters } from './waiters.js'
+
+/** Whether a wake of this entity is in its handler's hands. */
+export async function isWorkedOn(tx: Transaction, url: EntityUrl): Promise<boolean> {
+  const { count } = await tx.query(sql`
+    SELECT FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_entity_url = ${url} AND lease_until IS NOT NULL LIMIT 1`)
+  return count > 0
+}
+
+/** Which of these entities are in the hands of a handler. */
+export async function workedOn(queryable: Queryable, urls: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
+  const { rows } = await queryable.query(sql`
+    SELECT DISTINCT wake_entity_url AS url FROM subscriptions
+     WHERE tenant_id = ${queryable.tenant} AND wake_entity_url = ANY (${urls}) AND lease_until IS NOT NULL`)
+  return new Set(rows.map((row) => String(row.url)))
+}
+
+/** Moves entities that wait to `running`; whoever is paused, stopping or ended stays so. The caller has locked them. */
+export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
+  if (urls.length === 0) return
+  await tx.query(sql`
+    UPDATE entities SET status = 'running', updated_at = ${atMs}
+     WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND status IN ('idle', 'spawning')`)
+}
+
+/** Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. Who waits for them is told. */
+export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
+  if (urls.length === 0) return
+  await tx.query(sql`
+    UPDATE entities e SET status = 'idle', updated_at = ${atMs}
+     WHERE e.tenant_id = ${tx.tenant} AND e.url = ANY (${urls}) AND e.status IN ('running', 'spawning')
+       AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL)`)
+  await wakeWaiters(tx, urls)
+}
+
+/** Entities that are to stop, and that nobody works on, or for longer than `graceMs`. */
+export async function unfinishedStops(
+  queryable: Queryable,
+  graceMs: number,
+  limit: number,
+): Promise<{ readonly url: EntityUrl; readonly isOverdue: boolean }[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT e.url, e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8 AS is_overdue
+      FROM entities e
+     WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
+       AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8
+            OR NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL))
+     LIMIT ${limit}`)
+  return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))
+}

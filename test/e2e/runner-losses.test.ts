@@ -42,6 +42,11 @@ describe.each(['postgres', 'http'] as const)('streams: %s:', (streams) => {
     (await wire.statusOf(url)) === 'idle' &&
     (await subscriptionOf(wire, url)).wake_id === null &&
     runners.every(({ log }) => log.running().length === 0)
+  const killServers = async () => {
+    const servers = wire.house.urls.map((_, index) => (index === 0 ? 'server' : (`server-${index}` as const)))
+    await Promise.all(servers.map(async (server) => await wire.house.kill(server)))
+    await Promise.all(servers.map(async (server) => await wire.house.restart(server)))
+  }
   const typesOf = async (url: string) => (await wire.events(url)).map(({ type }) => type)
 
   it('a message is handled although a tag was changed after it, before the runner started (case 1)', async () => {
@@ -257,6 +262,22 @@ describe.each(['postgres', 'http'] as const)('streams: %s:', (streams) => {
     await eventually(() => isQuiet('/chat/steady'))
     expect(runner.log.counts()).toMatchObject({ runs: 1, done: 1 })
     expect((await wire.events('/chat/steady')).map(({ type, value }) => value?.status ?? type).slice(-2)).toEqual(['started', 'completed'])
+  })
+
+  it('a wake is claimed after every server was killed that could have announced it, and its claim outlives those that could have given it', async () => {
+    const runner = await byHand('orphaned')
+    const event = await runner.woken('/chat/orphaned')
+    await killServers()
+    const wake = await runner.claimed(event)
+    const token = await runner.writeToken(wake)
+    await killServers()
+
+    expectStatus(204, await runner.append(wake, token, run('run-1', 'started'), run('run-1', 'completed')))
+    expectStatus(200, await runner.heartbeatOf(wake))
+    expect(await runner.writeToken(wake)).toBe(token)
+    expectStatus(200, await runner.done(wake))
+    expect(await wire.statusOf('/chat/orphaned')).toBe('idle')
+    expect((await runner.claim(event)).status).toBe(409)
   })
 
   it('a wake that lasts for hours keeps its claim, its tokens and its entity (case 11)', async () => {

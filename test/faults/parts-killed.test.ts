@@ -1,25 +1,12 @@
 /** Each part alone, and all of them at once, dies of SIGKILL under load that goes on, and comes back. */
 import { type Client, Connection, Client as TemporalClient } from '@temporalio/client'
-import { eventually } from '../support/eventually.js'
-import type { House, HouseOptions } from '../support/house.js'
+import type { HouseOptions } from '../support/house.js'
 import { Wire } from '../support/wire.js'
 import { CountTable } from './crashes.js'
 import { judgeRequests, settled } from './findings.js'
-import { Load, type Request } from './ledger.js'
+import type { Request } from './ledger.js'
+import { interrupted, one, type PartCrash } from './part-crashes.js'
 
-interface PartCrash {
-  readonly what: string
-  readonly streams: 'postgres' | 'http'
-  kill(house: House): Promise<void>
-  bringBack(house: House): Promise<void>
-}
-
-const one = (part: 'temporal' | 'postgres' | 'streams' | 'server', streams: 'postgres' | 'http'): PartCrash => ({
-  what: part,
-  streams,
-  kill: async (house) => await house.kill(part),
-  bringBack: async (house) => await house.restart(part),
-})
 const all = (streams: 'postgres' | 'http'): PartCrash => ({
   what: 'the whole tree',
   streams,
@@ -69,27 +56,6 @@ describe.each(['postgres', 'http'] as const)('under load, streams: %s, SIGKILL',
     180_000,
   )
 })
-
-/** Load before, during and after the crash. */
-async function interrupted({ house }: Wire, crash: PartCrash): Promise<readonly Request[]> {
-  const load = Load.start({ urls: house.urls, name: crash.what.replaceAll(' ', '-'), callers: 8, onLost: 'waits' })
-  const acknowledges = async (more: number) => {
-    const before = load.count('done')
-    await eventually(() => load.count('done') >= before + more || undefined, { withinMs: 60_000 })
-  }
-  try {
-    await acknowledges(60)
-    await crash.kill(house)
-    await crash.bringBack(house)
-    await acknowledges(60)
-  } catch (failure) {
-    process.stderr.write(await house.logs())
-    throw failure
-  } finally {
-    await load.stop()
-  }
-  return load.requests
-}
 
 /** An answer that is neither an acknowledgement, nor a lost connection, nor a clean refusal of the catalogue. */
 const isUnclean = ({ outcome, answer }: Request): boolean =>

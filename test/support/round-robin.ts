@@ -1,7 +1,7 @@
 /** A round robin in front of several servers: each request goes to the next one that is there; bodies and events stream through in both directions. */
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, request as outgoing, type ServerResponse } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import { type ClientRequest, createServer, type IncomingMessage, request as outgoing, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 
 export interface RoundRobin {
   readonly url: string
@@ -34,36 +34,33 @@ const inTurn = (urls: readonly string[], turn: number): readonly string[] =>
 
 async function serve(incoming: IncomingMessage, answer: ServerResponse, urls: readonly string[]): Promise<void> {
   for (const url of urls) {
-    const socket = await connected(new URL(url))
-    if (socket !== null) return passOn(incoming, answer, socket)
+    const passed = await reached(incoming, new URL(url))
+    if (passed !== null) return passOn(incoming, answer, passed)
   }
   answer.writeHead(502).end()
 }
 
-async function connected({ hostname, port }: URL): Promise<Socket | null> {
-  const socket = connect(Number(port), hostname)
+/** A request on a connection that stands, nothing of it sent yet. */
+async function reached({ method, url, headers }: IncomingMessage, { hostname, port }: URL): Promise<ClientRequest | null> {
+  const passed = outgoing({ host: hostname, port, method, path: url, headers })
+  passed.on('error', () => undefined) // also told by what is waited for
   try {
-    await once(socket, 'connect')
-    return socket
+    const [socket] = (await once(passed, 'socket')) as [Socket]
+    if (socket.connecting) await once(socket, 'connect')
+    return passed
   } catch {
     return null
   }
 }
 
-function passOn(incoming: IncomingMessage, answer: ServerResponse, socket: Socket): void {
-  const passed = outgoing(
-    { createConnection: () => socket, method: incoming.method, path: incoming.url, headers: incoming.headers },
-    (response) => {
-      answer.writeHead(response.statusCode ?? 502, response.headers)
-      answer.flushHeaders()
-      response.pipe(answer)
-      response.on('error', () => answer.destroy())
-    },
-  )
-  passed.on('error', () => (answer.headersSent ? answer.destroy() : answer.writeHead(502).end()))
-  answer.on('close', () => {
-    passed.destroy()
-    socket.destroy()
+function passOn(incoming: IncomingMessage, answer: ServerResponse, passed: ClientRequest): void {
+  passed.on('response', (response) => {
+    answer.writeHead(response.statusCode ?? 502, response.headers)
+    answer.flushHeaders()
+    response.pipe(answer)
+    response.on('error', () => answer.destroy())
   })
+  passed.on('error', () => (answer.headersSent ? answer.destroy() : answer.writeHead(502).end()))
+  answer.on('close', () => passed.destroy())
   incoming.pipe(passed)
 }

@@ -81,7 +81,7 @@ export async function buildDispatch(given: {
     handOver: (wake, retryInMs) => followUps.deliver(wake, retryInMs),
     ...(observe === undefined ? {} : { observe }),
   })
-  const expiry = new Expiry({ database, pipeline, waking, stopping, limits })
+  const expiry = new Expiry({ database, pipeline, tails, waking, stopping, limits })
   const deadlines = new Deadlines({ database, deliveries, expiry, limits, warn })
   const urls = { outbound: config.outbound, rewriteLoopbackTo: config.rewriteLoopbackWebhooksTo }
   const subscriptions = new Subscriptions({ database, claims, tokens, stopping, tails, urls, limits })

@@ -21,12 +21,14 @@ import { endWakes, lockWakeEntities, lockWakes, peekWake, setAcked } from '../re
 import { ackedBy } from './deliveries.js'
 import type { Pipeline, Together } from './pipeline.js'
 import type { Stopping } from './stopping.js'
+import type { Tails } from './tails.js'
 import { firstPending } from './wake-progress.js'
 import type { Waking } from './waking.js'
 
 export interface ExpiryParts {
   readonly database: Database
   readonly pipeline: Pick<Pipeline, 'catchUp' | 'together'>
+  readonly tails: Pick<Tails, 'hold'>
   readonly waking: Waking
   readonly stopping: Stopping
   readonly limits: Pick<Limits, 'maxLostLeases'>
@@ -61,6 +63,7 @@ export class Expiry {
     const [statuses, peeked] = await Promise.all([lockWakeEntities(tx, [wakeId]), peekWake(tx, wakeId)])
     if (peeked === null) throw new StillHeld()
     const { wake_entity_url: url, lost_leases } = peeked
+    if (url !== null) await this.#parts.tails.hold(tx, [mainStream(url)]) // X1: what its handler appends is there by now, or finds its token gone
     const givesUp = lost_leases + 1 >= this.#parts.limits.maxLostLeases
     const atMs = Date.now()
     const events =

@@ -6,7 +6,7 @@
  * F3  Consequences are drawn in stream order and once: `stream_progress` moves only from where the reader read (compare-and-set).
  * F4  Whoever writes an intent works on it for `appendIntentOwnedMs` at most; afterwards it belongs to `sweep`, on any replica.
  * F5  An append through the stream protocol goes on as it came, producer and all: only that it may have landed is written down, so that its
- *     consequences are drawn. One that nobody was told of need not land.
+ *     consequences are drawn. One that nobody was told of need not land. What a handler appended whose claim ended meanwhile leaves no run open.
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
  */
@@ -36,6 +36,7 @@ import {
   type StreamStore,
 } from '../streams/store.js'
 import { drawFrom } from './consequences.js'
+import { closeFencedRuns } from './fenced-runs.js'
 import {
   barOf,
   entitiesAskedBy,
@@ -267,8 +268,12 @@ export class ForeignPipeline implements Pipeline {
   /** F5. */
   async #passOn(append: PipelineAppend, intent: AppendIntent): Promise<AppendVerdict> {
     const verdict = await this.#streams.append(append.path, append)
-    if (isRefused(verdict)) await deleteIntents(this.#database, [intent.id])
-    else await this.#drawConsequences(append.path, intent.id)
+    if (isRefused(verdict)) {
+      await deleteIntents(this.#database, [intent.id])
+      return verdict
+    }
+    await this.#drawConsequences(append.path, intent.id)
+    await closeFencedRuns(this.#database, this, append)
     return verdict
   }
 

@@ -221,3 +221,68 @@ describe('what a dead process left on a foreign stream server', () => {
     expect(await keysOn(parts, mainStream(url))).toEqual(['entity-created', 'child:a'])
   })
 })
+
+describe('a handler that is fenced while its append is on its way to a foreign stream server', () => {
+  let parts: Parts & { readonly pipeline: ForeignPipeline }
+  beforeAll(async () => {
+    parts = await elsewhere()
+  })
+  afterAll(async () => await parts.stop())
+
+  const runEvent = (status: string) => ({ type: 'run', key: 'run-1', value: { status }, headers: { operation: 'insert' } })
+  const tokenHash = Buffer.alloc(32, 1)
+
+  /** The first append through this store is under way until `release` is called. */
+  function slow(streams: StreamStore) {
+    let release: () => void = () => undefined
+    const released = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    let begin: () => void = () => undefined
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve
+    })
+    const append: StreamStore['append'] = async (path, request) => {
+      begin()
+      await released
+      return await streams.append(path, request)
+    }
+    const store: StreamStore = new Proxy(streams, {
+      get: (target, name) => (name === 'append' ? append : Reflect.get(target, name)),
+    })
+    return { store, begun, release: () => release() }
+  }
+
+  it.each([
+    {
+      what: 'has the run that it began closed, once, for nobody else can end it',
+      status: 'started',
+      isFenced: true,
+      left: ['started', 'failed'],
+    },
+    { what: 'has nothing closed that it ended itself', status: 'completed', isFenced: true, left: ['completed'] },
+    { what: 'or is not, keeps its run', status: 'started', isFenced: false, left: ['started'] },
+  ])('$what', async ({ status, isFenced, left }) => {
+    const { database } = parts.fresh
+    const url = await anEntity(parts)
+    const path = mainStream(url)
+    await database.query(
+      sql`INSERT INTO write_tokens (tenant_id, path, token_hash, wake_id) VALUES ('default', ${path}, ${tokenHash}, 'w')`,
+    )
+    const { store, begun, release } = slow(parts.streams)
+    const pipeline = new ForeignPipeline(database, store, unheard, defaultLimits)
+
+    const appending = pipeline.append({ path, ...entry(runEvent(status)), writer: { to: url, tokenHash } })
+    await begun
+    if (isFenced) await database.query(sql`DELETE FROM write_tokens WHERE path = ${path}`)
+    release()
+
+    expect((await appending).outcome).toBe('appended')
+    const read = await parts.streams.readEvents(path, zeroOffset, 100)
+    const runs =
+      'events' in read ? read.events.map(({ item }) => item as ReturnType<typeof runEvent>).filter(({ type }) => type === 'run') : []
+    expect(runs.map(({ value }) => value.status)).toEqual(left)
+    const open = (await projectionOf(database, url)).filter(({ type }) => (type as string) === 'run')
+    expect(open).toHaveLength(left.at(-1) === 'started' ? 1 : 0)
+  })
+})

@@ -1,4 +1,5 @@
 /** What a wake is about, and that it comes again until it was worked on: spec/06 §4, §6.2, §13.4; spec/07 §8, cases 1 and 2. */
+import pg from 'pg'
 import { eventually } from '../support/eventually.js'
 import { bearer, dispatchRows, endLease, HandHeld, nothingIsLeft } from '../support/hand-held.js'
 import type { RunRecord } from '../support/run-log.js'
@@ -100,8 +101,10 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
     const next = await held.wake('/held/silent', 2)
     expect([next.epoch, next.streams]).toEqual([2, wake.streams])
     const [{ offset } = { offset: '' }] = next.streams
-    const fresh = (await wire.events('/held/silent')).filter(({ headers }) => String(headers.offset) >= offset)
-    expect(fresh.map(({ type }) => type)).toEqual(['inbox', 'run', 'run'])
+    await eventually(async () => {
+      const fresh = (await wire.events('/held/silent')).filter(({ headers }) => String(headers.offset) >= offset)
+      return expect(fresh.map(({ type }) => type)).toEqual(['inbox', 'run', 'run']) === undefined
+    })
   })
 
   it('the run that a dead handler left open is closed visibly, once; what it had finished stays', async () => {
@@ -123,6 +126,35 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
     ])
   })
 
+  const runsOn = async (url: string) =>
+    (await wire.events(url)).filter(({ type }) => type === 'run').map(({ key, value }) => `${key} ${value?.status}`)
+
+  if (streams === 'postgres')
+    it('a run that its handler begins in the very moment in which its lease ends is closed with it', async () => {
+      const url = '/held/moment'
+      const { wake, writeToken } = await held.claimed(url)
+      const between = new pg.Client({ connectionString: wire.house.databaseUrl })
+      await between.connect()
+      const wait = async (count: number) =>
+        await eventually(async () => {
+          const sessions = await wire.sql("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+          return sessions.length >= count
+        })
+      await between.query(`UPDATE subscriptions SET lease_until = now() + interval '1 second' WHERE wake_id = '${wake.wakeId}'`)
+      await between.query('BEGIN')
+      await between.query(`SELECT FROM subscriptions WHERE wake_id = '${wake.wakeId}' FOR UPDATE`)
+      const appending = held.append(url, [run('run-1', 'started', 'insert')], writeToken)
+      await wait(1) // it stands, and is not committed
+      await wait(2) // the lease has ended, and somebody draws conclusions
+      await between.query('COMMIT')
+      await between.end()
+
+      expectStatus(204, await appending)
+      const next = await held.wake(url, 2)
+      expect(await runsOn(url)).toEqual(['run-1 started', 'run-1 failed'])
+      expectStatus(200, await held.done(next))
+    })
+
   // With streams in Postgres there is nothing between an append and its consequences.
   if (streams === 'http')
     it('a run that its handler began as the server died, before it drew the consequences, is closed with the lease, however late the sweep', async () => {
@@ -141,11 +173,7 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
       await held.endLease(wake)
       const next = await held.wake(url, 2)
 
-      const runs = (await wire.events(url)).filter(({ type }) => type === 'run')
-      expect(runs.map(({ key, value }) => [key, value?.status])).toEqual([
-        ['run-1', 'started'],
-        ['run-1', 'failed'],
-      ])
+      await eventually(async () => expect(await runsOn(url)).toEqual(['run-1 started', 'run-1 failed']) === undefined)
       await wire.sql("UPDATE append_intents SET owned_until = now() WHERE id = 'dead'") // the sweep finds nothing new
       await eventually(async () => (await wire.sql("SELECT FROM append_intents WHERE id = 'dead'")).length === 0, { withinMs: 30_000 })
       expect(await wire.sql("SELECT key FROM projections WHERE type = 'run' AND entity_url = $1", url)).toEqual([])

@@ -28,6 +28,16 @@ describe.each(['postgres', 'http'] as const)('while an entity is paused, streams
     (await wire.statusOf(url)) === status && (await subscriptionOf(wire, url)).wake_id === null
   const wakesOf = async (url: string): Promise<number> =>
     Number((await wire.sql('SELECT count(*)::int AS n FROM wake_notifications WHERE entity_url = $1', url))[0]?.n)
+  /** The wake of this entity has been announced, and nobody comes to announce it again: that would end it while the entity is paused. */
+  const nobodyLooksAgain = async (url: string) =>
+    await eventually(async () => {
+      const put = await wire.sql(
+        `UPDATE subscriptions s SET due_at = now() + interval '1 hour'
+           FROM wake_notifications n WHERE s.entity_url = $1 AND n.wake_id = s.wake_id AND n.delivery_status = 'delivered' RETURNING s.id`,
+        url,
+      )
+      return put.length === 1
+    })
   /** A wake of another entity of the same runner goes all its way, `rounds` times: whatever was to happen of itself has had its turns. */
   async function othersAreServed(runner: PullRunner, url: string, rounds = 3): Promise<void> {
     for (let round = 0; round < rounds; round += 1) {
@@ -66,6 +76,7 @@ describe.each(['postgres', 'http'] as const)('while an entity is paused, streams
     const hand = await HandRunner.start(wire, 'before')
     await wire.spawned('/chat/before-other', { ...hand.policy })
     const event = await hand.woken('/chat/before')
+    await nobodyLooksAgain('/chat/before')
     await signalled('/chat/before', 'SIGSTOP')
 
     expect(await hand.claim(event)).toMatchObject({ status: 200, body: { done: true } })

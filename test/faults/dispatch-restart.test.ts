@@ -1,7 +1,7 @@
 /** A thousand entities with pending work, and every process dies: after the restart each is delivered, none twice at a time. */
 import { eventually } from '../support/eventually.js'
 import { nothingIsLeft } from '../support/hand-held.js'
-import { expectStatus, Wire } from '../support/wire.js'
+import { Wire } from '../support/wire.js'
 import { expectEachWorkedThrough, quickTakeover, serve, startAgents } from './dispatching.js'
 import { inLanes } from './findings.js'
 
@@ -21,19 +21,17 @@ it('1,000 entities with pending work are each delivered after a restart, none tw
     const spawnPart = async (part: number) =>
       await inLanes(
         urls.filter((_, index) => index % 5 === part),
-        async (url) => {
-          await wire.spawned(url, { initialMessage: url })
-        },
+        async (url) => await spawned(wire, url),
       )
     await Promise.all([0, 1, 2, 3, 4].map(spawnPart))
-    expectStatus(201, await wire.spawn('/other/before', { initialMessage: 'before' }))
-    await eventually(() => others.log.timesHandled('before') === 1)
+    await spawned(wire, '/other/before')
+    await eventually(() => others.log.timesHandled('/other/before') === 1)
 
     await wire.house.killAll()
     await wire.house.restartAll()
     const since = performance.now()
-    await eventually(async () => expectStatus(201, await wire.spawn('/other/after', { initialMessage: 'after' })), { withinMs: 30_000 })
-    await eventually(() => others.log.timesHandled('after') === 1, { withinMs: 10_000 })
+    await spawned(wire, '/other/after')
+    await eventually(() => others.log.timesHandled('/other/after') === 1, { withinMs: 10_000 })
     agents.heal()
 
     await eventually(() => expectEachWorkedThrough(agents.log, urls), { withinMs: 90_000, everyMs: 200 })
@@ -48,3 +46,9 @@ it('1,000 entities with pending work are each delivered after a restart, none tw
     await wire.stop()
   }
 }, 240_000)
+
+/** With itself as its first message. A workflow service that does not answer in time is asked again: 503 says that nothing is known to have happened. */
+async function spawned(wire: Wire, url: string): Promise<void> {
+  const stands = async () => [201, 409].includes((await wire.spawn(url, { initialMessage: url })).status)
+  await eventually(stands, { withinMs: 30_000 })
+}

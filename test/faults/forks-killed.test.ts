@@ -45,8 +45,8 @@ const serverCrashes = {
     postgres('before the commit', `^pg:before COMMIT of .*${transaction}`, 3),
     postgres('commit sent, not heard of', `^pg:sent COMMIT of .*${transaction}`, 3),
     postgres('committed, nobody told', `^pg:after COMMIT of .*${transaction}`, 3),
-    postgres('before its answer', '^http:before POST .*/fork', 8),
-    postgres('answered, its workflow still open', '^http:after POST .*/fork', 8),
+    postgres('before its answer', '^http:before POST .*/fork', 5),
+    postgres('answered, its workflow still open', '^http:after POST .*/fork', 5),
     postgres('waits: written down, its workflow not told', '^pg:after COMMIT of .*INSERT INTO waiters', 3, waits),
     postgres('waits: somebody rests, the workflow is not told', '^pg:after COMMIT of .*SET status.*INSERT INTO waiter_signals', 3, waits),
     postgres('waits: told, the signal still owed', '^pg:before COMMIT of .*DELETE FROM waiter_signals', 3, waits),
@@ -62,7 +62,7 @@ const serverCrashes = {
     foreign('an attachment forked', '^streams:after PUT .*/attachments/', 3),
     foreign('before the commit that shows it', `^pg:before COMMIT of .*${shows}`, 2),
     foreign('shown, nobody told', `^pg:after COMMIT of .*${shows}`, 2),
-    foreign('before its answer', '^http:before POST .*/fork', 6),
+    foreign('before its answer', '^http:before POST .*/fork', 5),
     foreign('waits: somebody rests, the workflow is not told', '^pg:after COMMIT of .*SET status.*INSERT INTO waiter_signals', 3, waits),
     foreign('waits: reserved, no stream', `^pg:after COMMIT of .*${isCopying}.*INSERT INTO operation_payloads`, 2, waits),
   ],
@@ -79,7 +79,7 @@ const parts = [
   ...(['temporal', 'postgres', 'streams', 'tree'] as const).map((part) => ({ streams: 'http' as const, part })),
 ]
 
-const callers = 6
+const callers = 4
 /** What a dead process left is taken over within seconds. */
 const env = { ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS: '3000' }
 const kinds = ['server postgres', 'server http', 'parts postgres', 'parts http'] as const

@@ -3,6 +3,7 @@
  *
  * F1  Every fork has an `Idempotency-Key`, so all of its names are known before it is asked for: what is not acknowledged can be looked for.
  * F2  A caller has one fork under way at a time, of a source of its own; the sources are complete before the load begins.
+ *     One that goes on after a loss asks for the same fork until it has its answer.
  * F3  A fork that waits does so for a child that is put to work before it is asked for, and rests once it is known to be waited for.
  */
 import { createHash } from 'node:crypto'
@@ -127,11 +128,10 @@ export class ForkLoad {
     const base = urls[caller % urls.length] ?? ''
     for (let nth = 0; !this.#stopping.signal.aborted; nth += 1) {
       const wanted = { original, url: `/chat/${name}-${caller}-${nth}`, atAnchor: !waits && nth % 2 === 1, waits }
-      const fork = waits ? await this.#patiently(base, wanted) : await forked(base, wanted)
+      const first = waits ? await this.#patiently(base, wanted) : await forked(base, wanted)
+      const fork = onLost === 'waits' ? await insisted(base, first) : first
       this.forks.push(fork)
-      if (fork.outcome === 'done') continue
-      if (onLost === 'stops') return
-      await delay(50) // a caller that is refused at once does not spin
+      if (fork.outcome !== 'done') return
     }
   }
 
@@ -149,6 +149,16 @@ export class ForkLoad {
     if (!isOver) await rested(base, kid)
     return await asked
   }
+}
+
+/** What was not acknowledged is asked for again, under its key, until it is. */
+async function insisted(base: string, first: ForkRequest): Promise<ForkRequest> {
+  let fork = first
+  for (let attempt = 0; fork.outcome === 'unknown' && attempt < 200; attempt += 1) {
+    await delay(250) // a caller that is refused at once does not spin
+    fork = await forked(base, fork)
+  }
+  return fork
 }
 
 /** Whom nobody could tell to rest while the server was away. */

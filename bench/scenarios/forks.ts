@@ -12,6 +12,8 @@ const lengths = [100, 10_000, 100_000] as const
 const attachments = 10
 const crowd = 16
 const appendsAtOnce = 512
+/** Each round in so many short turns: what is compared differs by less than a busy second. */
+const turns = 4
 
 const urlOf = (id: string) => `/${type}/${id}` as EntityUrl
 
@@ -25,11 +27,11 @@ export const fork: Scenario = async (bench) => {
     path: `/_electric/entities${urlOf(id)}/fork`,
     body: JSON.stringify(body),
   })
-  const alone = (load: HttpLoad) => () => generator.run({ load, callers: 1, forMs: bench.roundMs })
+  const alone = (load: HttpLoad) => () => generator.run({ load, callers: 1, forMs: bench.roundMs / turns })
   let spawned = 0
   const spawn = async () => {
     const load = { is: 'http', method: 'PUT', origin: url, path: `/_electric/entities${urlOf('spawned-{n}')}`, body: '{}' } as const
-    const numbers = await generator.run({ load, callers: 1, forMs: bench.roundMs, from: spawned })
+    const numbers = await generator.run({ load, callers: 1, forMs: bench.roundMs / turns, from: spawned })
     spawned += numbers.operations
     return numbers
   }
@@ -43,9 +45,9 @@ export const fork: Scenario = async (bench) => {
     ...Object.fromEntries(lengths.map((length) => [`pointer ${length}`, alone(forking(`history-${length}`, pointer(length)))])),
     attachments: alone(forking('attachments')),
     one: alone(many),
-    crowd: () => generator.run({ load: many, callers: crowd, forMs: bench.roundMs }),
+    crowd: () => generator.run({ load: many, callers: crowd, forMs: bench.roundMs / turns }),
   }
-  const numbers = await inTurn(bench, measurements)
+  const numbers = await inTurn({ ...bench, rounds: bench.rounds * turns }, measurements)
   const of = (name: string): Numbers => numbers[name] as Numbers // every name was measured
   const against = (what: string, name: string, other: string, atMost: number): Aim => ({
     what: `${what}: p50`,

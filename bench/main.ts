@@ -11,12 +11,14 @@ import { type Bench, isMet, type Scenario, type Section } from './scenario.js'
 import { attachment } from './scenarios/attachments.js'
 import { dispatch } from './scenarios/dispatch.js'
 import { list, live, tag } from './scenarios/entities.js'
+import { fork } from './scenarios/forks.js'
 import { kill, spawn } from './scenarios/operations.js'
 import { append, get, read, send } from './scenarios/requests.js'
 import { restart } from './scenarios/restart.js'
 
 const scenarios: Readonly<Record<string, Scenario>> = {
   spawn,
+  fork,
   kill,
   send,
   append,

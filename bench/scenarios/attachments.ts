@@ -8,10 +8,10 @@ const kibibytes = 1_024
 const keys = 64
 const callers = [1, 16] as const
 const boundary = 'bench-boundary'
-const contentType = `multipart/form-data; boundary=${boundary}`
+export const multipart = `multipart/form-data; boundary=${boundary}`
 
-/** A form as browsers send it. */
-function formOf(fields: Readonly<Record<string, string>>): string {
+/** A form as browsers send it, with a file of 1 MiB. */
+export function formOf(fields: Readonly<Record<string, string>>): string {
   const parts = Object.entries(fields).map(
     ([name, value]) => `--${boundary}\r\ncontent-disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`,
   )
@@ -25,7 +25,7 @@ async function oneEach({ parts }: Bench): Promise<void> {
   for (let key = 0; key < keys; key += 1) {
     const response = await fetch(`${parts.url}/_electric/entities/${type}/e${key}/attachments`, {
       method: 'POST',
-      headers: { 'content-type': contentType },
+      headers: { 'content-type': multipart },
       body: formOf({ ...subject, id: 'kept' }),
     })
     if (!response.ok) throw new Error(`an upload answered ${response.status} ${await response.text()}`)
@@ -45,9 +45,9 @@ export const attachment: Scenario = async (bench) => {
       origin: url,
       path: `/_electric/entities/${type}/e{k}/attachments`,
       body: form,
-      contentType,
+      contentType: multipart,
     },
-    'raw upload': { is: 'http', method: 'POST', origin: shellUrl, path: '/_electric/bench/bytes', body: form, contentType },
+    'raw upload': { is: 'http', method: 'POST', origin: shellUrl, path: '/_electric/bench/bytes', body: form, contentType: multipart },
     download: { is: 'http', method: 'GET', keys, origin: url, path: `/_electric/entities/${type}/e{k}/attachments/kept` },
     'raw download': { is: 'http', method: 'GET', origin: shellUrl, path: '/_electric/bench/bytes' },
   } as const satisfies Record<string, HttpLoad>

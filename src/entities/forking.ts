@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { WorkflowExecutionAlreadyStartedError, type WorkflowHandle } from '@temporalio/client'
 import { secondWorkflowId, startOptions, workflowIdOf } from '../client/starts.js'
 import { AgentsError, errors } from '../domain/errors.js'
-import { forkedUrl, forkSuffix, requestedUrl } from '../domain/fork/names.js'
+import { forkAddress } from '../domain/fork/names.js'
 import { type OperationId, operationId } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { ForkBatch, ForkItem, ForkVerdict } from '../domain/operations.js'
@@ -164,12 +164,11 @@ const digest = (text: string): string => createHash('sha256').update(text).diges
 const keyedId = ({ source }: ForkAsked, caller: JudgedPrincipal, key: string): OperationId =>
   operationId(`fork-${digest(JSON.stringify([caller.url, source, key]))}`)
 
-/** With the URL by which the operation is found: the one that was asked for, or the one that will be made unless it is taken. */
-function itemOf(asked: ForkAsked, id: OperationId): ForkItem {
-  const { source, instanceId } = asked
-  const wanted = instanceId === undefined ? forkedUrl(source, forkSuffix(id), () => false) : requestedUrl(source, instanceId)
-  return { ...asked, operationId: id, url: wanted instanceof AgentsError ? source : wanted } // refused by the rules, in their order
-}
+const itemOf = (asked: ForkAsked, id: OperationId): ForkItem => ({
+  ...asked,
+  operationId: id,
+  url: forkAddress(asked.source, asked.instanceId, id),
+})
 
 /** What may be large in a fork, and the fork without it. */
 export function largeOfFork({ tags, initialMessage, wake, ...rest }: ForkItem) {

@@ -4,6 +4,7 @@ import {
   CancellationScope,
   condition,
   defineSignal,
+  patched,
   proxyActivities,
   proxyLocalActivities,
   setCurrentDetails,
@@ -29,13 +30,19 @@ const local = proxyLocalActivities<ForkActivities>({
 })
 
 // Copying on a foreign stream server is worth seeing in the UI: attempts, last failure, pause.
-const elsewhere = proxyActivities<ForeignForkActivities>({
+const copying = {
   startToCloseTimeout: '60s',
   scheduleToCloseTimeout: '100s', // less than `forkLockMs`
   heartbeatTimeout: '5s', // a dead process's step goes to another one
   retry: { initialInterval: '100ms', backoffCoefficient: 2, maximumInterval: '5s', maximumAttempts: 20 },
-  cancellationType: ActivityCancellationType.TRY_CANCEL,
+} as const
+// A cancelled step makes streams until it hears of it: nothing is undone before it has ended, or it would make what was just removed.
+const elsewhere = proxyActivities<ForeignForkActivities>({
+  ...copying,
+  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 })
+/** Of workflows that were begun before they waited for that. */
+const formerly = proxyActivities<ForeignForkActivities>({ ...copying, cancellationType: ActivityCancellationType.TRY_CANCEL })
 
 // Once all streams stand the operation only goes forward; a compensation is repeated until it has succeeded.
 const always = proxyActivities<ForkActivities & ForeignForkActivities>({
@@ -62,7 +69,8 @@ async function carriedOut(batch: ForkBatch, undo: Compensations): Promise<readon
   undo.add(() => always.dropForks({ operationId: batch.operationId }))
   const begun = await begunBy(batch, undo)
   if (begun.state === 'done') return begun.verdicts
-  const copied = await elsewhere.copyStreams({ operationId: batch.operationId })
+  const { copyStreams } = patched('a step ends before it is undone') ? elsewhere : formerly
+  const copied = await copyStreams({ operationId: batch.operationId })
   return await CancellationScope.nonCancellable(() => always.activateForks(copied))
 }
 

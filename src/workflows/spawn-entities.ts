@@ -1,4 +1,4 @@
-import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
+import { ActivityCancellationType, patched, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { ForeignSpawnActivities } from '../activities/foreign-streams.js'
 import type { SpawnActivities } from '../activities/spawns.js'
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
@@ -14,13 +14,19 @@ const local = proxyLocalActivities<SpawnActivities>({
 })
 
 // Steps on a foreign stream server are worth seeing in the UI: attempts, last failure, pause.
-const elsewhere = proxyActivities<ForeignSpawnActivities>({
+const making = {
   startToCloseTimeout: '30s',
   scheduleToCloseTimeout: '60s',
   heartbeatTimeout: '5s', // a dead process's step goes to another one
   retry: { initialInterval: '100ms', backoffCoefficient: 2, maximumInterval: '5s', maximumAttempts: 10 },
-  cancellationType: ActivityCancellationType.TRY_CANCEL,
+} as const
+// A cancelled step makes streams until it hears of it: nothing is undone before it has ended, or it would make what was just removed.
+const elsewhere = proxyActivities<ForeignSpawnActivities>({
+  ...making,
+  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 })
+/** Of workflows that were begun before they waited for that. */
+const formerly = proxyActivities<ForeignSpawnActivities>({ ...making, cancellationType: ActivityCancellationType.TRY_CANCEL })
 
 // After the rows are visible the operation only goes forward; a compensation is repeated until it has succeeded.
 const always = proxyActivities<ForeignSpawnActivities>({
@@ -50,6 +56,7 @@ async function create(batch: SpawnBatch, undo: Compensations): Promise<readonly 
   const begun = await local.createEntities(batch)
   if (begun.state === 'done') return begun.verdicts
   undo.add(() => always.dropStreams({ operationId }))
-  await elsewhere.activateEntities(await elsewhere.createStreams({ operationId }))
+  const { createStreams, activateEntities } = patched('a step ends before it is undone') ? elsewhere : formerly
+  await activateEntities(await createStreams({ operationId }))
   return null
 }

@@ -1,5 +1,5 @@
 import { Client, Connection, WorkflowFailedError } from '@temporalio/client'
-import { AgentsError, close, refusalOf, signal, spawn } from '../../src/client/index.js'
+import { AgentsError, close, type ForkRequest, fork, refusalOf, signal, spawn } from '../../src/client/index.js'
 import { eventually } from '../support/eventually.js'
 import { type Answer, Wire } from '../support/wire.js'
 
@@ -154,6 +154,111 @@ describe('a spawn through Temporal', () => {
 
     expect(await spawn(client, request, { operationId: 'nightly-7' })).toEqual(first)
     expect(await refusedBy(spawn(client, request))).toMatchObject({ code: 'DUPLICATE_URL' })
+  })
+})
+
+describe('a fork through Temporal', () => {
+  const source = '/chat/forked'
+  beforeAll(async () => {
+    await wire.spawned(source, { args: { x: 1 }, tags: { a: '1' }, initialMessage: 'hello' })
+    await wire.spawned('/chat/forked-kid', { parent: source })
+    await wire.spawned('/sams/forked', {}, 'user:sam')
+    await wire.spawned('/chat/forked-ended')
+    await wire.kill('/chat/forked-ended')
+    await wire.get('/principal/user:sam', 'user:sam')
+  })
+
+  it('is complete when it returns, with everything below it, and readable over HTTP', async () => {
+    const request = { source, principal: caller, instanceId: 'copied', tags: { b: '2' }, initialMessage: { payload: 'go on' } }
+    const forked = await fork(client, request)
+
+    expect(forked).toMatchObject({ outcome: 'forked', url: '/chat/copied', entities: 2 })
+    expect(forked.urls).toEqual(['/chat/copied', expect.stringMatching(/^\/chat\/forked-kid-fork-[0-9a-f]{8}$/)])
+    expect((await wire.get('/chat/copied')).body).toMatchObject({ status: 'idle', spawn_args: { x: 1 }, tags: { a: '1', b: '2' } })
+    expect((await wire.events('/chat/copied')).map(({ type, value }) => [type, value?.payload])).toEqual([
+      ['entity_created', undefined],
+      ['inbox', 'hello'],
+      ['entity_created', undefined],
+      ['inbox', 'go on'],
+    ])
+    expect(await wire.sql('SELECT xmin::text AS xmin FROM entities WHERE url = $1', forked.url)).toEqual([{ xmin: String(forked.txid) }])
+  })
+
+  it('at a pointer, or below a parent, is what it is over HTTP', async () => {
+    const early = await fork(client, { source, principal: caller, pointer: { offset: null, subOffset: 1 } })
+    const { url: parent } = await spawn(client, { url: '/chat/forked-parent', principal: caller })
+    const below = await fork(client, { source, principal: caller, parent })
+
+    expect(early).toMatchObject({ url: expect.stringMatching(/^\/chat\/forked-fork-/), entities: 1 })
+    expect((await wire.events(early.url)).map(({ type }) => type)).toEqual(['entity_created', 'entity_created'])
+    expect((await wire.get(below.url)).body).toMatchObject({ parent })
+  })
+
+  const long = 'x'.repeat(1_001)
+  it.each<[what: string, request: Partial<Omit<ForkRequest, 'source'>> & { source?: string }, body: object, as?: string]>([
+    ['a missing entity', { source: '/chat/none' }, {}],
+    ['an unknown type', { source: '/none/x' }, {}],
+    ['a principal', { source: '/principal/user%3Asam' }, {}],
+    ['an entity that has ended', { source: '/chat/forked-ended' }, {}],
+    ['a child', { source: '/chat/forked-kid' }, {}],
+    ['without permission', { source: '/sams/forked' }, {}, 'user:kim'],
+    [
+      'two cuts',
+      { pointer: { offset: null, subOffset: 1 }, anchor: 'latest_completed_run' },
+      { fork_pointer: { offset: null, sub_offset: 1 }, anchor: 'latest_completed_run' },
+    ],
+    ['no completed run', { anchor: 'latest_completed_run' }, { anchor: 'latest_completed_run' }],
+    ['an unknown offset', { pointer: { offset: 'x', subOffset: 1 } }, { fork_pointer: { offset: 'x', sub_offset: 1 } }],
+    ['a pointer out of range', { pointer: { offset: null, subOffset: 99 } }, { fork_pointer: { offset: null, sub_offset: 99 } }],
+    ['a missing parent', { parent: '/chat/none' }, { parent: '/chat/none' }],
+    ['an empty id', { instanceId: '' }, { instance_id: '' }],
+    ['an id with a slash', { instanceId: 'a/b' }, { instance_id: 'a/b' }],
+    ['an id that is too long', { instanceId: long }, { instance_id: long }],
+    ['a taken id', { instanceId: 'forked' }, { instance_id: 'forked' }],
+    ['a negative wait', { waitTimeoutMs: -1 }, { waitTimeoutMs: -1 }],
+  ])('is refused like one over HTTP: %s', async (_, request, body, as = caller) => {
+    const at = request.source ?? source
+    const overHttp = await wire.ask('POST', `/_electric/entities${at}/fork`, body, { as })
+
+    expect(await refusedBy(fork(client, { source, principal: as, ...request }))).toEqual(refusedOverHttp(overHttp))
+  })
+
+  it('of what is at work waits for it, or is refused where nobody is to wait', async () => {
+    await wire.spawned('/chat/forked-busy')
+    await wire.putInto('running', '/chat/forked-busy')
+    const request = { source: '/chat/forked-busy', principal: caller }
+
+    expect(await refusedBy(fork(client, { ...request, waitTimeoutMs: 0 }))).toMatchObject({
+      status: 409,
+      code: 'FORK_WAIT_TIMEOUT',
+      details: { active: ['/chat/forked-busy'] },
+    })
+    const waiting = fork(client, request)
+    await eventually(async () => (await wire.sql('SELECT FROM waiters')).length > 0)
+    await wire.signal('/chat/forked-busy', { signal: 'SIGSTOP' })
+    expect(await waiting).toMatchObject({ outcome: 'forked', entities: 1 })
+  })
+
+  it('that is malformed is refused at once', async () => {
+    for (const wrong of [
+      { instanceId: 7 },
+      { pointer: { offset: 1, subOffset: '1' } },
+      { anchor: 'x' },
+      { tags: [] },
+      { waitTimeoutMs: 'x' },
+    ])
+      expect(await refusedBy(fork(client, { source, principal: caller, ...wrong } as never))).toMatchObject({
+        status: 400,
+        message: 'Request body does not match API schema',
+      })
+  })
+
+  it('asked for again under its operation id answers what it answered the first time', async () => {
+    const request = { source, principal: caller, instanceId: 'nightly' }
+    const first = await fork(client, request, { operationId: 'nightly-fork' })
+
+    expect(await fork(client, request, { operationId: 'nightly-fork' })).toEqual(first)
+    expect(await refusedBy(fork(client, request))).toMatchObject({ code: 'DUPLICATE_URL' })
   })
 })
 

@@ -1,6 +1,6 @@
 /** The same doors where streams live on a foreign Durable Streams server. */
 import { Client, Connection } from '@temporalio/client'
-import { close, signal, spawn } from '../../src/client/index.js'
+import { close, fork, signal, spawn } from '../../src/client/index.js'
 import { Wire } from '../support/wire.js'
 
 let wire: Wire
@@ -30,6 +30,15 @@ describe('with a foreign stream server', () => {
     expect((await wire.events(url)).map(({ type }) => type)).toEqual(['entity_created', 'inbox', 'signal', 'signal'])
     expect((await wire.stream(url)).headers.get('stream-closed')).toBe('true')
     expect(await wire.statusOf(url)).toBe('killed')
+  })
+
+  it('a service forks, and HTTP reads it', async () => {
+    await spawn(client, { url: '/sams/forked', principal, initialMessage: { payload: 'hello' } })
+
+    const { url } = await fork(client, { source: '/sams/forked', principal, instanceId: 'copy', initialMessage: { payload: 'go on' } })
+
+    expect((await wire.events(url)).map(({ type }) => type)).toEqual(['entity_created', 'inbox', 'entity_created', 'inbox'])
+    expect(await wire.statusOf(url)).toBe('idle')
   })
 
   it('what cannot be a URL is refused and does not fail the batch that it is in', async () => {

@@ -122,7 +122,7 @@ describe('histories with a foreign stream server', () => {
     await house.kill('streams')
     const [retried, cancelled, closing] = await Promise.all([
       recorder.begin('spawnEntities', 'foreign-retried', [item('/chat/c', { initialMessage: { payload: 'hello' } })]),
-      recorder.begin('spawnEntities', 'foreign-cancelled', [item('/chat/d')]),
+      recorder.begin('spawnEntities', 'foreign-late-cancelled', [item('/chat/d')]),
       recorder.begin('closeEntities', 'foreign-retried', [killOf('/chat/b')]),
     ])
     await Promise.all([retried, cancelled, closing].map(async (handle) => await recorder.retried(handle)))
@@ -200,7 +200,7 @@ describe('histories of forks with a foreign stream server', () => {
 
     const [retried, cancelled] = await Promise.all([
       recorder.begin('forkSubtree', 'foreign-retried', [forkOf('/chat/large', 'retried')]),
-      recorder.begin('forkSubtree', 'foreign-cancelled', [forkOf('/chat/large', 'cancelled')]),
+      recorder.begin('forkSubtree', 'foreign-late-cancelled', [forkOf('/chat/large', 'cancelled')]),
     ])
     await eventually(async () => (await wire.sql('SELECT DISTINCT reserved_by FROM entities WHERE reserved_by IS NOT NULL')).length === 2)
     await house.kill('streams') // while the streams of 41 entities are made

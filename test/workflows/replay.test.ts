@@ -34,10 +34,12 @@ describe('running workflows survive an upgrade', () => {
   it.each([
     ['spawnEntities-foreign', 'createStreams'],
     ['spawnEntities-foreign-cancelled', 'dropStreams'],
+    ['spawnEntities-foreign-late-cancelled', 'dropStreams'],
     ['closeEntities-foreign', 'landSignals'],
     ['forkSubtree-cancelled', 'forgetWaiter'],
     ['forkSubtree-foreign', 'copyStreams'],
     ['forkSubtree-foreign-cancelled', 'dropForks'],
+    ['forkSubtree-foreign-late-cancelled', 'dropForks'],
   ])('a workflow that did something else than %s would be found out', async (name, activity) => {
     const recorded = (await recordedHistories()).find((one) => one.name === name)
     const text =

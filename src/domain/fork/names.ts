@@ -1,7 +1,7 @@
 /** What the copies are called (spec/04 §10). Pure: the same operation makes the same names. */
 import { createHash } from 'node:crypto'
-import { type AgentsError, errors } from '../errors.js'
-import { type EntityUrl, entityUrl, maxEntityUrlBytes, typeOf } from '../ids.js'
+import { AgentsError, errors } from '../errors.js'
+import { type EntityUrl, entityUrl, maxEntityUrlBytes, type OperationId, typeOf } from '../ids.js'
 import { maxSharedStateIdBytes } from '../shared-state.js'
 
 /** One per fork: eight hexadecimal digits. */
@@ -55,6 +55,12 @@ export function forkedSharedStateId(id: string, suffix: string, isTaken: (id: st
 export function requestedUrl(source: EntityUrl, instanceId: string): EntityUrl | AgentsError {
   if (instanceId === '' || instanceId.includes('/')) return errors.FORK_ID_INVALID()
   return (isDecodable(instanceId) ? entityUrl(typeOf(source), instanceId) : null) ?? errors.INVALID_ENTITY_URL()
+}
+
+/** By which a fork is found: the URL that is asked for, or the one that will be made unless it is taken. */
+export function forkAddress(source: EntityUrl, instanceId: string | undefined, id: OperationId): EntityUrl {
+  const wanted = instanceId === undefined ? forkedUrl(source, forkSuffix(id), () => false) : requestedUrl(source, instanceId)
+  return wanted instanceof AgentsError ? source : wanted // refused by the rules, in their order
 }
 
 /** Nobody could address what no server decodes. */

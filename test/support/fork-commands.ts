@@ -1,0 +1,279 @@
+/** What the model-based test of forks does, in any order, to the server and to the model (fork-model.ts). */
+import fc from 'fast-check'
+import { adopted, counted, type Real, suffixOf } from './fork-copies.js'
+import { type Cut, completedRun, created, entriesOf, type ForkModel, itemOf, type ModelEntity, message } from './fork-model.js'
+import { childEvent, manifestEvent, rowEvent, runEvent } from './runtime-writer.js'
+import { expectStatus, refusal, type WireEvent } from './wire.js'
+
+const caller = '/principal/system%3Adev-local'
+const json = { headers: { 'content-type': 'application/json' } }
+const mostMembers = 10
+
+interface Command {
+  readonly check: (model: ForkModel) => boolean
+  readonly run: (model: ForkModel, real: Real) => Promise<void>
+  readonly toString: () => string
+}
+
+const command = (name: string, isPossible: (model: ForkModel) => boolean, run: Command['run']): Command => ({
+  check: isPossible,
+  run,
+  toString: () => name,
+})
+
+const living = (model: ForkModel) => [...model.entities.values()].filter(({ isKilled }) => !isKilled)
+const pick = <One>(all: readonly One[], nth: number): One => all[nth % all.length] as One // the commands see to it that there is one
+const some = (model: ForkModel) => model.entities.size > 0
+const someLiving = (model: ForkModel) => living(model).length > 0
+const many = <One>(one: One, times: number): One[] => Array.from({ length: times }, () => one)
+const index = fc.nat({ max: 99 })
+
+/** What a runtime writes, as events and as items. */
+async function written(real: Real, entity: ModelEntity, events: readonly ReturnType<typeof rowEvent>[]): Promise<void> {
+  await real.forker.writer.append(entity.url, ...events)
+  entity.entries = [...entity.entries, events.map((event) => itemOf(event as WireEvent))]
+}
+
+const spawn = fc
+  .record({ below: fc.option(index), isListed: fc.boolean(), names: index, first: fc.option(fc.jsonValue({ maxDepth: 1 })) })
+  .map(({ below, isListed, names, first }) =>
+    command(
+      `spawn(${below}, ${isListed ? 'listed' : 'unlisted'})`,
+      () => true,
+      async (model, real) => {
+        const { forker } = real
+        const possible = living(model).filter((one) => model.subtree(one).length < 4)
+        const parent = below === null || possible.length === 0 ? undefined : pick(possible, below)
+        const type = parent === undefined ? 'chat' : 'worker'
+        const named = [...model.entities.keys(), ...model.boards.keys(), 'nobody']
+        const args = {
+          peer: pick(named, names),
+          deep: [
+            {
+              main: `${pick(named, names + 1)}/main`,
+              state: `/_electric/shared-state/${pick(named, names + 2)}`,
+              text: `see ${pick(named, names)}`,
+            },
+          ],
+        }
+        const entity = { url: `/${type}/${forker.id('e')}`, type, parent: parent?.url, args, isKilled: false }
+        const body = { args, ...(parent === undefined ? {} : { parent: parent.url }), ...(first === null ? {} : { initialMessage: first }) }
+        await forker.wire.spawned(entity.url, body)
+        const messages = first === null ? [] : [message(first, caller)]
+        const events = entriesOf(await forker.wire.events(entity.url))
+        expect(events.flat()).toEqual([created(entity), ...messages]) // how they are put into entries is the spawn's affair
+        model.entities.set(entity.url, { ...entity, entries: events })
+        if (parent !== undefined && isListed) await written(real, parent, [childEvent(entity.url)])
+      },
+    ),
+  )
+
+const send = fc.tuple(index, fc.jsonValue({ maxDepth: 1 })).map(([whom, payload]) =>
+  command(`send(${whom})`, some, async (model, { forker }) => {
+    const entity = pick([...model.entities.values()], whom)
+    expectStatus(entity.isKilled ? 409 : 200, await forker.wire.send(entity.url, { payload }))
+    if (!entity.isKilled) entity.entries = [...entity.entries, [message(payload, caller)]]
+  }),
+)
+
+/** One event of a runtime; keys collide now and then. */
+const event = fc.record({
+  kind: fc.constantFrom(
+    'text',
+    'started',
+    'completed',
+    'completed',
+    'completed',
+    'completed',
+    'effect',
+    'gone',
+    'child',
+    'unlisted',
+    'status',
+    'watermark',
+  ),
+  at: fc.nat({ max: 3 }),
+  value: index,
+})
+const append = fc.tuple(index, fc.array(event, { minLength: 1, maxLength: 4 })).map(([whose, drawn]) =>
+  command(`append(${whose}, ${drawn.map(({ kind }) => kind).join(' ')})`, someLiving, async (model, real) => {
+    const entity = pick(living(model), whose)
+    const children = model.children(entity.url)
+    const child = (nth: number) => (children.length === 0 ? '/worker/nobody' : pick(children, nth).url)
+    const events = drawn.map(({ kind, at, value }) => {
+      switch (kind) {
+        case 'started':
+        case 'completed':
+          return runEvent(`r${at}`, kind)
+        case 'effect':
+          return manifestEvent(`effect:${at}`, { kind: 'effect', id: String(at), value, entity_url: entity.url }, 'upsert')
+        case 'gone':
+          return rowEvent('manifest', `effect:${at}`, undefined, 'delete')
+        case 'child':
+          return childEvent(child(value))
+        case 'unlisted':
+          return rowEvent('manifest', childEvent(child(value)).key, undefined, 'delete')
+        case 'status':
+          return rowEvent(
+            'child_status',
+            child(value),
+            { entity_url: child(value), entity_type: 'worker', status: 'idle', value },
+            'upsert',
+          )
+        case 'watermark':
+          return rowEvent('replay_watermark', child(value), { key: child(value), source_id: child(value), offset: String(value) }, 'upsert')
+        default:
+          return rowEvent('text', `t${at}`, { value })
+      }
+    })
+    await written(real, entity, events)
+  }),
+)
+
+const board = index.map((whose) =>
+  command(`board(${whose})`, someLiving, async (model, real) => {
+    const id = real.forker.id('board')
+    expectStatus(201, await real.forker.wire.ask('PUT', `/_electric/shared-state/${id}`, undefined, json))
+    model.boards.set(id, [])
+    const row = { kind: 'shared-state', id, mode: 'create', collections: {} }
+    await written(real, pick(living(model), whose), [manifestEvent(`shared-state:${id}`, row)])
+  }),
+)
+
+const note = fc.tuple(index, index).map(([nth, text]) =>
+  command(
+    `note(${nth})`,
+    ({ boards }) => boards.size > 0,
+    async (model, { forker }) => {
+      const [id, notes] = pick([...model.boards], nth)
+      expectStatus(
+        204,
+        await forker.wire.ask('POST', `/_electric/shared-state/${id}`, rowEvent('note', String(notes.length), { text }), json),
+      )
+      model.boards.set(id, [...notes, String(text)])
+    },
+  ),
+)
+
+const kill = index.map((whom) =>
+  command(`kill(${whom})`, someLiving, async (model, { forker }) => {
+    const entity = pick(living(model), whom)
+    expectStatus(200, await forker.wire.kill(entity.url))
+    entity.entries = [...entity.entries, [{ type: 'signal', operation: 'insert', value: { signal: 'SIGKILL' } }]]
+    entity.isKilled = true
+  }),
+)
+
+const read = index.map((whom) =>
+  command(`read(${whom})`, some, async (model, real) => {
+    const entity = pick([...model.entities.values()], whom)
+    await real.read(entity)
+    const rows = new Map([...(await real.forker.projected(entity.url))])
+    expect(rows).toEqual(await real.forker.manifest(entity.url))
+  }),
+)
+
+/** What is asked, and what it means for the model; `refused`: how it must be. */
+interface Asked {
+  readonly body: object
+  readonly cut: Cut | null
+  readonly refused?: { readonly status: number; readonly body: unknown }
+}
+
+const notTopLevel = { status: 400, body: refusal('INVALID_REQUEST', 'Only top-level entities can be forked') }
+const ended = ({ url }: ModelEntity) => ({ status: 409, body: refusal('NOT_RUNNING', `Cannot fork terminal entity "${url}"`) })
+
+function atHead(model: ForkModel, root: ModelEntity): Asked {
+  const dead = model.subtree(root).find(({ isKilled }) => isKilled)
+  if (root.parent !== undefined) return { body: {}, cut: null, refused: notTopLevel }
+  return { body: {}, cut: null, ...(dead === undefined ? {} : { refused: ended(root.isKilled ? root : dead) }) }
+}
+
+function behind(model: ForkModel, root: ModelEntity, body: object, keeps: number | undefined): Asked {
+  const cut = { keeps: keeps ?? 0 }
+  if (root.isKilled) return { body, cut, refused: ended(root) }
+  if (root.parent !== undefined) return { body, cut, refused: notTopLevel }
+  if (keeps === undefined)
+    return {
+      body,
+      cut,
+      refused: { status: 400, body: refusal('INVALID_REQUEST', `Source ${root.url}/main has no completed run to fork from`) },
+    }
+  const dead = model.members(root, cut).find(({ isKilled }) => isKilled)
+  return { body, cut, ...(dead === undefined ? {} : { refused: ended(dead) }) }
+}
+
+/** Minted as clients do, from a fresh read; `from` entries earlier it may begin, and then runs across their borders. */
+async function atPointer(model: ForkModel, real: Real, root: ModelEntity, nth: number, from: number): Promise<Asked> {
+  const events = await real.read(root)
+  const keeps = 1 + (nth % events.length)
+  const ends = [...new Set(events.map(({ headers }) => String(headers.offset)))]
+  const entry = ends.indexOf(String(events[keeps - 1]?.headers.offset))
+  const offset = ends[entry - 1 - (from % (entry + 1))] ?? null
+  const before = offset === null ? 0 : events.filter(({ headers }) => String(headers.offset) <= offset).length
+  return behind(model, root, { fork_pointer: { offset, sub_offset: keeps - before } }, keeps)
+}
+
+const fork = fc
+  .record({
+    whom: index,
+    how: fc.oneof({ weight: 2, arbitrary: fc.constant('head') }, fc.constant('anchor'), {
+      weight: 2,
+      arbitrary: fc.tuple(index, fc.nat({ max: 2 })),
+    }),
+    isNamed: fc.boolean(),
+    below: fc.option(index, { freq: 3 }),
+    first: fc.option(fc.jsonValue({ maxDepth: 1 }), { freq: 3 }),
+  })
+  .map(({ whom, how, isNamed, below, first }) =>
+    command(
+      `fork(${whom}, ${how}${isNamed ? ', named' : ''}${below === null ? '' : `, below ${below}`})`,
+      (model) => some(model) && model.entities.size < 40,
+      async (model, real) => {
+        const root = pick(
+          [...model.entities.values()].filter((one) => model.subtree(one).length <= mostMembers),
+          whom,
+        )
+        const { body, cut, refused } =
+          how === 'head'
+            ? atHead(model, root)
+            : how === 'anchor'
+              ? behind(model, root, { anchor: 'latest_completed_run' }, completedRun(root.entries))
+              : await atPointer(model, real, root, ...(how as [number, number]))
+        const possible = living(model).filter((one) => one.parent === undefined && one !== root)
+        const parent = below === null || possible.length === 0 ? undefined : pick(possible, below).url
+        const id = isNamed ? real.forker.id('named') : undefined
+        const asks = {
+          ...body,
+          ...(id === undefined ? {} : { instance_id: id }),
+          ...(parent === undefined ? {} : { parent }),
+          ...(first === null ? {} : { initialMessage: first }),
+        }
+        if (refused !== undefined) {
+          expect(await real.forker.fork(root.url, asks)).toMatchObject(refused)
+          real.seen.refused += 1
+          return
+        }
+        const copies = await real.forker.forked(root.url, asks)
+        const messages = first === null ? [] : [message(first, parent ?? caller)]
+        const url = id === undefined ? copies.root.url : `/${root.type}/${id}`
+        expect(copies.root.url).toBe(url)
+        if (id === undefined) expect(url.slice(0, -8)).toBe(`${root.url}-fork-`)
+        const expected = model.fork(root, cut, { url, parent }, await suffixOf(real, copies, root.url, id !== undefined))
+        await adopted(model, real, copies, expected, messages)
+        counted(real.seen, root, how, expected)
+      },
+    ),
+  )
+
+/** Weighted: kills are rare, since after them little is left to fork. */
+export const forkCommands = () => [
+  ...many(spawn, 3),
+  ...many(append, 8),
+  ...many(send, 2),
+  ...many(board, 2),
+  ...many(note, 2),
+  ...many(fork, 8),
+  ...many(read, 2),
+  kill,
+]

@@ -75,13 +75,12 @@ export async function shareSubtrees(tx: Transaction, roots: readonly EntityUrl[]
   return rows.map((row) => memberRow.parse(row))
 }
 
-/** URLs below these roots, the roots included. */
+/** URLs below these roots, the roots included. Materialized: where statistics are still missing all entities would be looked up first. */
 export async function subtreeUrls(tx: Transaction, roots: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
   const { rows } = await tx.query(sql`
-    SELECT DISTINCT l.descendant_url AS url
-      FROM lineage l
-      JOIN entities e ON e.tenant_id = l.tenant_id AND e.url = l.descendant_url AND e.reserved_by IS NULL
-     WHERE l.tenant_id = ${tx.tenant} AND l.ancestor_url = ANY (${roots})`)
+    WITH below AS MATERIALIZED (
+      SELECT DISTINCT descendant_url AS url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots}))
+    SELECT e.url FROM below b JOIN entities e ON e.tenant_id = ${tx.tenant} AND e.url = b.url AND e.reserved_by IS NULL`)
   return new Set(rows.map((row) => String(row.url)))
 }
 

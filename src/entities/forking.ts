@@ -131,7 +131,7 @@ export class Forking {
       taskQueue,
       args: [batch],
       requestEagerStart: true,
-      ...startOptions({ kind: 'fork', urls, operationId: batch.operationId, attributeBytes }),
+      ...startOptions({ kind: 'fork', urls, sources: [item.source], operationId: batch.operationId, attributeBytes }),
     }
     try {
       return await service.start('forkSubtree', { ...options, workflowId: workflowIdOf('fork', urls, batch.operationId) })

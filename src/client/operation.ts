@@ -10,7 +10,15 @@ import type { EntityUrl, OperationId } from '../domain/ids.js'
 import { limitDefinitions } from '../domain/limits.js'
 import type { Verdict } from '../domain/operations.js'
 import { refusalOf } from './refusals.js'
-import { defaultTaskQueue, type OperationKind, portableAttributeBytes, secondWorkflowId, startOptions, workflowIdOf } from './starts.js'
+import {
+  defaultTaskQueue,
+  type OperationKind,
+  portableAttributeBytes,
+  secondWorkflowId,
+  sourcesOf,
+  startOptions,
+  workflowIdOf,
+} from './starts.js'
 
 export interface OperationOptions {
   /** Where the workers of the tenant listen; default `agents`, for other tenants than the default one `agents:<tenant>`. */
@@ -29,7 +37,7 @@ export interface OperationStart<Batch> {
 
 interface BatchOfOne {
   readonly operationId: OperationId
-  readonly items: readonly { readonly url: EntityUrl }[]
+  readonly items: readonly { readonly url: EntityUrl; readonly source?: EntityUrl }[]
 }
 
 /** Everything that travels through Temporal is bounded; HTTP takes more, because the server parks it in a row. */
@@ -77,7 +85,7 @@ async function started<Batch extends BatchOfOne>(client: Client, start: Operatio
         workflowId,
         taskQueue: options.taskQueue ?? defaultTaskQueue,
         args: [batch],
-        ...startOptions({ kind, urls, operationId: batch.operationId, attributeBytes }),
+        ...startOptions({ kind, urls, sources: sourcesOf(batch.items), operationId: batch.operationId, attributeBytes }),
       })
     } catch (failure) {
       if (failure instanceof WorkflowExecutionAlreadyStartedError) return null

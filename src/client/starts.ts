@@ -25,6 +25,10 @@ export const searchAttributes = { EntityUrls: 'KeywordList', EntityType: 'Keywor
 const priorities = { close: 1, signal: 1, spawn: 2, fork: 2 } as const
 export type OperationKind = keyof typeof priorities
 
+/** What is forked by these items of an operation, if anything is. */
+export const sourcesOf = (items: readonly { readonly source?: EntityUrl }[]): readonly EntityUrl[] =>
+  items.flatMap(({ source }) => source ?? [])
+
 /** `spawn:/chat/a` for one entity, `spawn:64:<operation id>` for a batch. */
 export function workflowIdOf(kind: OperationKind, urls: readonly EntityUrl[], operationId: OperationId): string {
   const [only] = urls
@@ -43,6 +47,8 @@ export const boundedId = (id: string): string =>
 export interface StartDetails {
   readonly kind: OperationKind
   readonly urls: readonly EntityUrl[]
+  /** By what else it is found: what is forked. */
+  readonly sources?: readonly EntityUrl[]
   readonly operationId: OperationId
   /** Most bytes of URLs in the search attribute; null where the namespace has no search attributes of ours. */
   readonly attributeBytes: number | null
@@ -65,11 +71,11 @@ function summaryOf({ kind, urls }: StartDetails): string {
   return Buffer.byteLength(summary) <= maxSummaryBytes ? summary : `${summary.slice(0, maxSummaryBytes - 3)}…`
 }
 
-function attributesOf({ urls, operationId }: StartDetails, attributeBytes: number): SearchAttributePair[] {
+function attributesOf({ urls, sources = [], operationId }: StartDetails, attributeBytes: number): SearchAttributePair[] {
   const types = new Set(urls.map(typeOf))
   const [type] = types
   return [
-    { key: entityUrlsKey, value: withinBytes(urls, attributeBytes) },
+    { key: entityUrlsKey, value: withinBytes([...new Set([...urls, ...sources])], attributeBytes) },
     { key: operationIdKey, value: operationId },
     ...(types.size === 1 && type !== undefined ? [{ key: entityTypeKey, value: type }] : []),
   ]

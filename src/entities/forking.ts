@@ -16,7 +16,6 @@ import type { Limits } from '../domain/limits.js'
 import type { ForkBatch, ForkItem, ForkVerdict } from '../domain/operations.js'
 import type { Database } from '../registry/database.js'
 import type { EntityHead } from '../registry/entities.js'
-import { subtreeGlance } from '../registry/forking.js'
 import { findOutcome, findPayloads, insertPayloads } from '../registry/operations.js'
 import type { JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
@@ -87,10 +86,10 @@ export class Forking {
   }
 
   async #forked(asked: ForkItem, caller: JudgedPrincipal): Promise<Forked> {
-    const { rules, limits, database, operations } = this.#parts
+    const { rules, limits, directory, operations } = this.#parts
     const id = asked.operationId ?? operationId('')
     await checkFork(rules, limits, asked, id, caller)
-    const { entities, active } = await subtreeGlance(database, asked.source, limits.maxForkEntities)
+    const { entities, active } = (await directory.subtree(asked.source)) ?? { entities: 0, active: 0 }
     if (entities > limits.maxForkEntities) throw errors.FORK_TOO_LARGE(limits.maxForkEntities)
     const item = carriedBy(caller, asked)
     const mayWait = item.waitTimeoutMs !== 0
@@ -131,7 +130,7 @@ export class Forking {
       taskQueue,
       args: [batch],
       requestEagerStart: true,
-      ...startOptions({ kind: 'fork', urls, operationId: batch.operationId, attributeBytes }),
+      ...startOptions({ kind: 'fork', urls, sources: [item.source], operationId: batch.operationId, attributeBytes }),
     }
     try {
       return await service.start('forkSubtree', { ...options, workflowId: workflowIdOf('fork', urls, batch.operationId) })

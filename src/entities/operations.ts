@@ -11,7 +11,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WorkflowExecutionAlreadyStartedError, type WorkflowHandle } from '@temporalio/client'
-import { secondWorkflowId, startOptions, workflowIdOf } from '../client/starts.js'
+import { secondWorkflowId, sourcesOf, startOptions, workflowIdOf } from '../client/starts.js'
 import { errors } from '../domain/errors.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
 import { type EntityUrl, type OperationId, operationId } from '../domain/ids.js'
@@ -25,6 +25,8 @@ import type { WorkflowService } from './workflow-service.js'
 
 export interface OperationItem {
   readonly url: EntityUrl
+  /** What is forked. */
+  readonly source?: EntityUrl
   readonly payloadId?: string
 }
 
@@ -136,7 +138,7 @@ export class Operations<Item extends OperationItem, Answer extends Verdict> {
       taskQueue,
       args: [batch],
       requestEagerStart: true,
-      ...startOptions({ kind, urls, operationId: batch.operationId, attributeBytes }),
+      ...startOptions({ kind, urls, sources: sourcesOf(batch.items), operationId: batch.operationId, attributeBytes }),
     }
     try {
       return await service.start(workflowType, { ...options, workflowId: workflowIdOf(kind, urls, batch.operationId) })

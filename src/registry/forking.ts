@@ -9,17 +9,25 @@ import type { SnapshotType } from '../domain/projection.js'
 import { tagsIndex } from '../domain/tags.js'
 import { type Queryable, sql, type Transaction } from './database.js'
 
-/** How large a subtree is, and how many in it are at work; counted up to `limit` + 1. */
-export async function subtreeGlance(
+export interface SubtreeGlance {
+  readonly entities: number
+  readonly active: number
+}
+
+/** How large subtrees are, and how many in each are at work; counted up to `limit` + 1. */
+export async function subtreeGlances(
   queryable: Queryable,
-  root: EntityUrl,
+  roots: readonly string[],
   limit: number,
-): Promise<{ readonly entities: number; readonly active: number }> {
+): Promise<ReadonlyMap<string, SubtreeGlance>> {
   const { rows } = await queryable.query(sql`
-    SELECT count(*) AS entities, count(*) FILTER (WHERE e.status IN ('spawning', 'running', 'stopping')) AS active
-      FROM (SELECT descendant_url FROM lineage WHERE tenant_id = ${queryable.tenant} AND ancestor_url = ${root} LIMIT ${limit + 1}) l
-      JOIN entities e ON e.tenant_id = ${queryable.tenant} AND e.url = l.descendant_url AND e.reserved_by IS NULL`)
-  return { entities: Number(rows[0]?.entities), active: Number(rows[0]?.active) }
+    SELECT r.url, count(*) AS entities, count(*) FILTER (WHERE e.status IN ('spawning', 'running', 'stopping')) AS active
+      FROM (SELECT DISTINCT url FROM unnest(${roots}::text[]) w (url)) r
+     CROSS JOIN LATERAL (SELECT descendant_url FROM lineage
+                          WHERE tenant_id = ${queryable.tenant} AND ancestor_url = r.url COLLATE "C" LIMIT ${limit + 1}) l
+      JOIN entities e ON e.tenant_id = ${queryable.tenant} AND e.url = l.descendant_url AND e.reserved_by IS NULL
+     GROUP BY r.url`)
+  return new Map(rows.map(({ url, entities, active }) => [String(url), { entities: Number(entities), active: Number(active) }]))
 }
 
 /** URLs of a subtree, its root included, at most `limit` + 1. */
@@ -75,13 +83,12 @@ export async function shareSubtrees(tx: Transaction, roots: readonly EntityUrl[]
   return rows.map((row) => memberRow.parse(row))
 }
 
-/** URLs below these roots, the roots included. */
+/** URLs below these roots, the roots included. Materialized: where statistics are still missing all entities would be looked up first. */
 export async function subtreeUrls(tx: Transaction, roots: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
   const { rows } = await tx.query(sql`
-    SELECT DISTINCT l.descendant_url AS url
-      FROM lineage l
-      JOIN entities e ON e.tenant_id = l.tenant_id AND e.url = l.descendant_url AND e.reserved_by IS NULL
-     WHERE l.tenant_id = ${tx.tenant} AND l.ancestor_url = ANY (${roots})`)
+    WITH below AS MATERIALIZED (
+      SELECT DISTINCT descendant_url AS url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots}))
+    SELECT e.url FROM below b JOIN entities e ON e.tenant_id = ${tx.tenant} AND e.url = b.url AND e.reserved_by IS NULL`)
   return new Set(rows.map((row) => String(row.url)))
 }
 

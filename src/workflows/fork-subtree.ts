@@ -2,6 +2,7 @@ import {
   ActivityCancellationType,
   ApplicationFailure,
   CancellationScope,
+  CancelledFailure,
   condition,
   defineSignal,
   patched,
@@ -71,6 +72,7 @@ async function carriedOut(batch: ForkBatch, undo: Compensations): Promise<readon
   if (begun.state === 'done') return begun.verdicts
   const { copyStreams } = patched('a step ends before it is undone') ? elsewhere : formerly
   const copied = await copyStreams({ operationId: batch.operationId })
+  if (CancellationScope.current().consideredCancelled) throw new CancelledFailure('cancelled while its streams were made') // it ended before it heard
   return await CancellationScope.nonCancellable(() => always.activateForks(copied))
 }
 

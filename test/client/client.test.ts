@@ -355,6 +355,19 @@ describe('operations in Temporal', () => {
     expect(await description.staticSummary()).toBe(`${kind} ${url}`)
   })
 
+  it('a fork is found by what is made and by what is copied', async () => {
+    await wire.spawned('/chat/original')
+    await fork(client, { source: '/chat/original', principal: caller, instanceId: 'made' })
+    expect((await wire.ask('POST', '/_electric/entities/chat/original/fork', { instance_id: 'made-over-http' })).status).toBe(201)
+
+    for (const id of ['made', 'made-over-http'])
+      await eventually(async () => {
+        const query = `EntityUrls = '/chat/original' AND EntityUrls = '/chat/${id}' AND EntityType = 'chat'`
+        for await (const { workflowId } of client.workflow.list({ query })) return workflowId === `fork:/chat/${id}`
+        return false
+      })
+  })
+
   it('started by hand fail with the refusal of the catalogue, and a batch answers a verdict per entity', async () => {
     const item = (url: string) => ({ url, principal: caller })
     const start = { workflowId: 'by-hand', taskQueue: 'agents' }

@@ -1,4 +1,7 @@
-/** Every process that a fork needs dies of SIGKILL, at chosen points of the workflow, in both stream modes: a fork is complete and says so once, or there is no trace of it. */
+/**
+ * Every process that a fork needs dies of SIGKILL, at chosen points of its workflow, in both stream modes: afterwards the fork is complete and says so
+ * once, or there is no trace of it.
+ */
 import type { WorkflowHandle } from '@temporalio/client'
 import { eventually } from '../support/eventually.js'
 import type { PartId } from '../support/house.js'

@@ -97,7 +97,8 @@ const event = fc.record({
 })
 const append = fc.tuple(index, fc.array(event, { minLength: 1, maxLength: 4 })).map(([whose, drawn]) =>
   command(`append(${whose}, ${drawn.map(({ kind }) => kind).join(' ')})`, someLiving, async (model, real) => {
-    const entity = pick(living(model), whose)
+    const parents = living(model).filter(({ url }) => model.children(url).length > 0)
+    const entity = pick(whose % 2 === 0 || parents.length === 0 ? living(model) : parents, whose)
     const children = model.children(entity.url)
     const child = (nth: number) => (children.length === 0 ? '/worker/nobody' : pick(children, nth).url)
     const events = drawn.map(({ kind, at, value }) => {

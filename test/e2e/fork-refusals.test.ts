@@ -209,6 +209,27 @@ describe('the order of checks', () => {
   })
 })
 
+it('an attachment of what is being copied stays until that is done, or its time is up; all else goes on (§13)', async () => {
+  const root = await forker.root()
+  const form = new FormData()
+  form.append('file', new Blob(['bytes']), 'a')
+  for (const [field, value] of Object.entries({ id: 'a', subjectType: 'inbox', subjectKey: 'k' })) form.append(field, value)
+  expect((await fetch(`${forker.wire.url}/_electric/entities${root}/attachments`, { method: 'POST', body: form })).status).toBe(201)
+  const remove = async () => await forker.wire.ask('DELETE', `/_electric/entities${root}/attachments/a`)
+  const lock = `INSERT INTO fork_locks (tenant_id, url, operation_id, reason, deadline) VALUES ('default', $1, $2, 'test', now() + $3::interval)`
+  await forker.wire.sql(lock, root, 'one', '1 hour')
+  await forker.wire.sql(lock, root, 'lapsed', '-1 second')
+
+  expect(await remove()).toMatchObject({ status: 409, body: refusal('FORK_IN_PROGRESS', 'Entity subtree is being forked') })
+  expect((await forker.wire.send(root, { payload: 1 })).status).toBe(200)
+  expect((await forker.wire.signal(root, { signal: 'SIGSTOP' })).status).toBe(200)
+  await forker.child(root)
+  expect((await forker.forked(root)).entities).toHaveLength(2)
+
+  await forker.wire.sql(`DELETE FROM fork_locks WHERE operation_id = 'one'`)
+  expect((await remove()).status).toBe(200)
+})
+
 describe('after a fork that was refused or failed', () => {
   it('everything of its source is written to as before (§13, MUST)', async () => {
     const root = await forker.root()

@@ -1,9 +1,10 @@
 /** What the model-based test of forks does, in any order, to the server and to the model (fork-model.ts). */
 import fc from 'fast-check'
+import { atHead, atPointer, behind } from './fork-asks.js'
 import { adopted, counted, type Real, suffixOf } from './fork-copies.js'
-import { type Cut, completedRun, created, entriesOf, type ForkModel, itemOf, type ModelEntity, message } from './fork-model.js'
+import { completedRun, created, entriesOf, type ForkModel, itemOf, type ModelEntity, message } from './fork-model.js'
 import { childEvent, manifestEvent, rowEvent, runEvent } from './runtime-writer.js'
-import { expectStatus, refusal, type WireEvent } from './wire.js'
+import { expectStatus, type WireEvent } from './wire.js'
 
 const caller = '/principal/system%3Adev-local'
 const json = { headers: { 'content-type': 'application/json' } }
@@ -197,47 +198,6 @@ const read = index.map((whom) =>
     expect(rows).toEqual(await real.forker.manifest(entity.url))
   }),
 )
-
-/** What is asked, and what it means for the model; `refused`: how it must be. */
-interface Asked {
-  readonly body: object
-  readonly cut: Cut | null
-  readonly refused?: { readonly status: number; readonly body: unknown }
-}
-
-const notTopLevel = { status: 400, body: refusal('INVALID_REQUEST', 'Only top-level entities can be forked') }
-const ended = ({ url }: ModelEntity) => ({ status: 409, body: refusal('NOT_RUNNING', `Cannot fork terminal entity "${url}"`) })
-
-function atHead(model: ForkModel, root: ModelEntity): Asked {
-  const dead = model.subtree(root).find(({ isKilled }) => isKilled)
-  if (root.parent !== undefined) return { body: {}, cut: null, refused: notTopLevel }
-  return { body: {}, cut: null, ...(dead === undefined ? {} : { refused: ended(root.isKilled ? root : dead) }) }
-}
-
-function behind(model: ForkModel, root: ModelEntity, body: object, keeps: number | undefined): Asked {
-  const cut = { keeps: keeps ?? 0 }
-  if (root.isKilled) return { body, cut, refused: ended(root) }
-  if (root.parent !== undefined) return { body, cut, refused: notTopLevel }
-  if (keeps === undefined)
-    return {
-      body,
-      cut,
-      refused: { status: 400, body: refusal('INVALID_REQUEST', `Source ${root.url}/main has no completed run to fork from`) },
-    }
-  const dead = model.members(root, cut).find(({ isKilled }) => isKilled)
-  return { body, cut, ...(dead === undefined ? {} : { refused: ended(dead) }) }
-}
-
-/** Minted as clients do, from a fresh read; `from` entries earlier it may begin, and then runs across their borders. */
-async function atPointer(model: ForkModel, real: Real, root: ModelEntity, nth: number, from: number): Promise<Asked> {
-  const events = await real.read(root)
-  const keeps = 1 + (nth % events.length)
-  const ends = [...new Set(events.map(({ headers }) => String(headers.offset)))]
-  const entry = ends.indexOf(String(events[keeps - 1]?.headers.offset))
-  const offset = ends[entry - 1 - (from % (entry + 1))] ?? null
-  const before = offset === null ? 0 : events.filter(({ headers }) => String(headers.offset) <= offset).length
-  return behind(model, root, { fork_pointer: { offset, sub_offset: keeps - before } }, keeps)
-}
 
 const fork = fc
   .record({

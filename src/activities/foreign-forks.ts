@@ -11,16 +11,13 @@ import { entryOf, isReconciliation, type StateEvent } from '../domain/events.js'
 import type { ForkPlan, PlannedCopy } from '../domain/fork/plan.js'
 import { type EntityUrl, mainStream, type Offset, type OperationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { ForkVerdict } from '../domain/operations.js'
-import { sharedStateLinks } from '../domain/shared-state.js'
 import type { Transaction } from '../registry/database.js'
 import { unlockFork } from '../registry/fork-locks.js'
 import { findOutcomes, findPayloads, lockOperations, putPayloads, recordOutcomes } from '../registry/operations.js'
-import { project } from '../registry/projections.js'
-import { changeLinks } from '../registry/shared-state.js'
 import { activateEntities, dropReservations, reservedBy } from '../registry/spawning.js'
 import { isRefused, type StreamStore } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
-import { projectionOf } from './fork-copies.js'
+import { materialise } from './fork-copies.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
 
@@ -233,10 +230,11 @@ async function shown(
   if (isTaken) return { outcome: 'refused', url: root, refusal: errors.STREAM_NOT_FREE(root).refusal }
   const active = await activateEntities(tx, id, urls)
   if (active.size < urls.length) throw ApplicationFailure.nonRetryable(`the reservations of fork ${id} are gone`) // swept: it took too long
-  const rows = plan.copies.flatMap((copy, index) => projectionOf(copy, (mains[index] as CopyEnds).tail)) // one tail each
-  if (rows.length > 0) await project(tx, rows)
-  const links = sharedStateLinks(rows)
-  if (links.length > 0) await changeLinks(tx, links)
+  await materialise(
+    tx,
+    plan.copies,
+    mains.map(({ tail }) => tail),
+  )
   if (parts.appends.kind === 'intents')
     await parts.appends.linkIn(tx, [
       ...plan.copies.map(({ url, dispatch_policy: policy }, index) => {

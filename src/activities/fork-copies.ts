@@ -79,7 +79,11 @@ export async function createStreams(
   ])
   const made = await appends.createIn(tx, [...mains, ...others])
   refuseTaken(plans, [...mains, ...others], made)
-  await drawFrom(tx, plans, made)
+  await materialise(
+    tx,
+    plans.flatMap((plan) => plan.copies),
+    made.slice(0, mains.length).map(tailOf),
+  )
   return [...mains, ...others].map(({ path }) => path)
 }
 
@@ -109,10 +113,13 @@ function refuseTaken(plans: readonly ForkPlan[], wanted: readonly NewStream[], m
   throw new Error(`a stream could not be forked: ${JSON.stringify(verdict)}`)
 }
 
-/** Design §4, 2c, for all copies at once: their rows are known, so no event is read for them. `made` begins with the main streams. */
-async function drawFrom(tx: Transaction, plans: readonly ForkPlan[], made: readonly CreateVerdict[]): Promise<void> {
-  const copies = plans.flatMap((plan) => plan.copies)
-  const rows = copies.flatMap((copy, index) => projectionOf(copy, tailOf(made[index])))
+/**
+ * What the manifests of the copies stand for, changed rows and unchanged ones (spec/04 §17), in the transaction that shows the copies: both kinds of
+ * stream stores end here. Their rows are known, so no event is read. Whatever else a manifest row means (registered wakes, timers, ticks) begins here
+ * as well, once there is such a thing. `tails`: of their main streams, in the order of the copies.
+ */
+export async function materialise(tx: Transaction, copies: readonly PlannedCopy[], tails: readonly Offset[]): Promise<void> {
+  const rows = copies.flatMap((copy, index) => projectionOf(copy, tails[index] as Offset)) // one each
   if (rows.length > 0) await project(tx, rows)
   const links = sharedStateLinks(rows)
   if (links.length > 0) await changeLinks(tx, links)
@@ -124,7 +131,7 @@ const tailOf = (verdict: CreateVerdict | undefined): Offset => {
 }
 
 /** One row per key: of two that were renamed to one key, the last. */
-export function projectionOf({ url, rows }: PlannedCopy, entry: Offset): readonly ProjectionRow[] {
+function projectionOf({ url, rows }: PlannedCopy, entry: Offset): readonly ProjectionRow[] {
   const byKey = new Map(
     rows.map(({ type, key, value }) => [
       `${type} ${key}`,

@@ -2,7 +2,6 @@
 import type { AgentsError } from '../domain/errors.js'
 import { mainStream, type Offset, type OperationId, type StreamPath } from '../domain/ids.js'
 import type { ForkVerdict } from '../domain/operations.js'
-import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
 import { lockForFork } from '../registry/fork-locks.js'
 import { subtreeOf } from '../registry/forking.js'
@@ -14,7 +13,6 @@ import { isReserved, writeReserved } from './foreign-forks.js'
 import { createStreams, type PlannedFork } from './fork-copies.js'
 import { rootAtCut } from './fork-cuts.js'
 import { LookAgain, type RootAtCut, type ShareStreams } from './fork-findings.js'
-import { createTogether } from './new-entities.js'
 import { inParallel } from './parallel.js'
 import type { Appends, CheckedFork, Parts } from './parts.js'
 
@@ -31,13 +29,14 @@ export interface Inserted {
 export interface ForkGround {
   /** Whether rows are reserved first. */
   readonly reserves: boolean
+  /** To be called before any row is locked: who makes a pattern holds rows while it keeps others from sharing (registry/subscriptions.ts). */
+  begin(tx: Transaction): Promise<void>
   /** Whether an earlier attempt has reserved, so that the operation goes on elsewhere. */
   goesOn(tx: Transaction, id: OperationId, forks: readonly OperationId[]): Promise<boolean>
   cutOf(tx: Transaction, fork: CheckedFork): Promise<RootAtCut | AgentsError | null>
   readonly share: ShareStreams
   /** The streams that were made; or what is to be made is written down. */
   copy(tx: Transaction, inserted: Inserted): Promise<readonly StreamPath[] | 'elsewhere'>
-  createCallers(tx: Transaction, callers: readonly SpawnPlan[]): Promise<unknown>
   announce(paths: readonly StreamPath[]): void
 }
 
@@ -54,15 +53,12 @@ function postgresGround(appends: Kind<'transaction'>): ForkGround {
     reserves: false,
     goesOn: async () => false,
     cutOf: async (tx, fork) => await rootAtCut(tx, streams.history, fork),
-    share: async (tx, paths) => {
-      const [, tails] = await Promise.all([sharePatterns(tx), streams.share(tx, paths)]) // in this order, as everywhere: patterns, then streams
-      return tails
-    },
+    begin: async (tx) => await sharePatterns(tx),
+    share: async (tx, paths) => await streams.share(tx, paths),
     copy: async (tx, { copied, tails }) => {
       const plans = [...copied.values()].map(({ plan }) => plan)
       return await createStreams(tx, appends, plans, tails)
     },
-    createCallers: async (tx, callers) => await createTogether(tx, appends, callers),
     announce: (paths) => appends.announce(paths),
   }
 }
@@ -79,6 +75,7 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
   await appends.catchUp([...new Set(members.flat().map(mainStream))])
   return {
     reserves: true,
+    begin: async () => undefined,
     goesOn: async (tx, id, ids) => {
       if (!(await reservedByAny(tx, ids))) return false
       if (await isReserved(tx, id)) return true
@@ -111,7 +108,6 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
       await writeReserved(tx, operationId, batch, reserved)
       return 'elsewhere'
     },
-    createCallers: async () => undefined, // they were completed before
     announce: () => undefined,
   }
 }

@@ -3,7 +3,8 @@
  *
  * K1  The same operation id means the same verdict, however often and wherever an attempt runs (A1 of `spawns.ts`).
  * K2  What a fork copies was true at one instant, in which all that had to rest was at rest (`fork-findings.ts`).
- * K3  With streams in Postgres everything is one transaction: a crash leaves nothing or all of it, and no lock outlives it.
+ * K3  With streams in Postgres everything is one transaction: a crash leaves nothing or all of it, and no lock outlives it. Only the entity of a
+ *     caller who is new here comes before it.
  * K4  Who has to wait is recorded in the transaction that saw whom it waits for (`registry/waiters.ts`).
  *
  * With a foreign stream server the transaction reserves; `foreign-forks.ts` goes on from there.
@@ -11,9 +12,8 @@
 import { AgentsError, errors } from '../domain/errors.js'
 import { forkSuffix } from '../domain/fork/names.js'
 import { type ForkPlan, planFork } from '../domain/fork/plan.js'
-import { type EntityUrl, mainStream, type OperationId, operationId, type StreamPath, typeOf } from '../domain/ids.js'
+import { type EntityUrl, type OperationId, operationId, type StreamPath, typeOf } from '../domain/ids.js'
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, ForkWaits } from '../domain/operations.js'
-import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
 import { findOutcomes, findPayloads, lockOperations, recordOutcomes } from '../registry/operations.js'
 import { forgetWaiter, recordWaiter } from '../registry/waiters.js'
@@ -21,7 +21,7 @@ import { insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
 import { type Active, type Finding, type ForkLook, type Found, LookAgain, lookAt, type RootAtCut } from './fork-findings.js'
 import { type ForkGround, groundOf } from './fork-ground.js'
 import type { CheckedFork, Parts } from './parts.js'
-import { completePrincipal } from './principals.js'
+import { makePrincipals } from './principals.js'
 import { tracedBatch } from './tracing.js'
 
 export interface ForkAttempt extends ForkBatch {
@@ -83,12 +83,11 @@ async function forkEntities(parts: Parts, attempt: ForkAttempt): Promise<ForkBeg
   const asked = items.map((item, index): Asked => ({ id: forkId(attempt, index), item, answer: answers[index] as Asked['answer'] })) // one each
   const granted = new Set<string>(answers.flatMap((answer) => (answer instanceof AgentsError ? [] : answer.principal.url)))
   const wanted = newcomers.filter((plan) => granted.has(plan.entity.url)) // who is refused gets no entity
-  if (parts.appends.kind === 'intents') for (const plan of wanted) await completePrincipal(parts, plan)
-  const callers = parts.appends.kind === 'intents' ? [] : wanted
+  await makePrincipals(parts, wanted) // before any stream is locked: entities come first (fork-findings.ts L1)
   const taken: Taken = { urls: new Set(), sharedStates: new Set() }
   for (let round = 1; ; round += 1) {
     try {
-      return await attempted(parts, attempt, asked, callers, taken)
+      return await attempted(parts, attempt, asked, taken)
     } catch (failure) {
       if (round === maxRounds || !(failure instanceof LookAgain || failure instanceof NameTaken)) throw failure
       if (failure instanceof LookAgain) continue
@@ -110,18 +109,12 @@ async function withPayloads(parts: Parts, items: readonly ForkItem[]): Promise<r
   return items.map((item) => (item.payloadId === undefined ? item : { ...item, ...JSON.parse(payloads.get(item.payloadId) ?? '{}') }))
 }
 
-async function attempted(
-  parts: Parts,
-  attempt: ForkAttempt,
-  asked: readonly Asked[],
-  callers: readonly SpawnPlan[],
-  taken: Taken,
-): Promise<ForkBegun> {
+async function attempted(parts: Parts, attempt: ForkAttempt, asked: readonly Asked[], taken: Taken): Promise<ForkBegun> {
   const ground = await groundOf(
     parts,
     asked.flatMap(({ answer }) => (answer instanceof AgentsError ? [] : [answer])),
   )
-  const { begun, made } = await parts.database.transaction((tx) => attemptIn(tx, { parts, ground, attempt, asked, callers, taken }))
+  const { begun, made } = await parts.database.transaction((tx) => attemptIn(tx, { parts, ground, attempt, asked, taken }))
   if (begun.state !== 'done') return begun
   ground.announce(made)
   parts.deliver(attempt.operationId, begun.verdicts)
@@ -133,7 +126,6 @@ interface Attempting {
   readonly ground: ForkGround
   readonly attempt: ForkAttempt
   readonly asked: readonly Asked[]
-  readonly callers: readonly SpawnPlan[]
   readonly taken: Taken
 }
 
@@ -143,9 +135,9 @@ interface Attempted {
   readonly made: readonly StreamPath[]
 }
 
-async function attemptIn(tx: Transaction, { parts, ground, attempt, asked, callers, taken }: Attempting): Promise<Attempted> {
+async function attemptIn(tx: Transaction, { parts, ground, attempt, asked, taken }: Attempting): Promise<Attempted> {
   const ids = asked.map(({ id }) => id)
-  const [, done] = await Promise.all([lockOperations(tx, ids), findOutcomes<ForkVerdict>(tx, ids)]) // K1; answered in this order (database.ts D7)
+  const [, done] = await Promise.all([lockOperations(tx, ids), findOutcomes<ForkVerdict>(tx, ids), ground.begin(tx)]) // K1; answered in this order (database.ts D7)
   if (await ground.goesOn(tx, attempt.operationId, ids)) return { begun: { state: 'elsewhere' }, made: [] }
   const open = asked.flatMap(({ id, answer }) => (done.has(id) || answer instanceof AgentsError ? [] : [answer]))
   const look = await lookAtOpen(tx, ground, open, parts.limits.maxForkEntities)
@@ -165,12 +157,11 @@ async function attemptIn(tx: Transaction, { parts, ground, attempt, asked, calle
   const made =
     copied.size === 0 ? [] : await ground.copy(tx, { operationId: attempt.operationId, ids, verdicts, copied, tails: look.tails })
   if (made === 'elsewhere') return { begun: { state: 'elsewhere' }, made: [] }
-  if (callers.length > 0) await ground.createCallers(tx, callers)
   await recordOutcomes(tx, [
     ...asked.flatMap(({ id }, index) => (verdicts[index]?.outcome === 'busy' ? [] : [{ id, verdicts: [verdicts[index]] }])),
     { id: attempt.operationId, verdicts: verdicts.map(withBoundedList) },
   ])
-  return { begun: { state: 'done', verdicts }, made: [...made, ...callers.map((plan) => mainStream(plan.entity.url))] }
+  return { begun: { state: 'done', verdicts }, made }
 }
 
 const isActive = (finding: Finding): finding is Active => !(finding instanceof AgentsError) && finding.outcome === 'active'

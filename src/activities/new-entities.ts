@@ -3,6 +3,7 @@ import { entryOf } from '../domain/events.js'
 import { mainStream, type OperationId } from '../domain/ids.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
+import { sharePatterns } from '../registry/subscriptions.js'
 import { insertEntities, insertLineage, insertUsers, removeEntities } from '../registry/spawning.js'
 import type { Appends } from './parts.js'
 
@@ -26,7 +27,7 @@ export async function insertRows(
 
 /** Rows, streams with their first entry, first messages. A row whose stream's place is taken by a foreign stream does not stay. */
 export async function createTogether(tx: Transaction, appends: Extract<Appends, { kind: 'transaction' }>, plans: readonly SpawnPlan[]) {
-  const inserted = await insertRows(tx, plans, null)
+  const [, inserted] = await Promise.all([sharePatterns(tx), insertRows(tx, plans, null)]) // in this order (database.ts D7): patterns before any row
   const mine = plans.filter((plan) => inserted.has(plan.entity.url))
   if (mine.length === 0) return { spawned: new Set<string>() }
   const made = await appends.createIn(tx, mine.map(streamOf))

@@ -14,8 +14,12 @@ import type { Parts } from './parts.js'
 
 /** Makes the entities of those principals that have none; a race is won by one, and all see its row. */
 export async function ensurePrincipals(parts: Parts, keys: readonly string[]): Promise<void> {
+  await makePrincipals(parts, await parts.rules.planPrincipals(keys))
+}
+
+/** Makes the entities of these principals, as they were planned; those that are there meanwhile stay as they are. */
+export async function makePrincipals(parts: Parts, plans: readonly SpawnPlan[]): Promise<void> {
   const { appends } = parts
-  const plans = await parts.rules.planPrincipals(keys)
   if (appends.kind === 'intents') for (const plan of plans) await completePrincipal(parts, plan)
   else if (plans.length > 0) {
     await parts.database.transaction((tx) => createTogether(tx, appends, plans))

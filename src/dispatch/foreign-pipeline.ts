@@ -105,8 +105,10 @@ export class ForeignPipeline implements Pipeline {
   async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
     return await this.#counted(async () => {
       const isLinked = await this.#database.transaction(async (tx) => {
+        const patterns = await this.#waking.patternsFor(tx, [path])
+        await this.#waking.hold(tx, [{ path }], patterns)
         await forgetAcks(tx, [path])
-        await this.#waking.made(tx, [{ path, tail: zeroOffset }], await this.#waking.patternsFor(tx, [path]))
+        await this.#waking.made(tx, [{ path, tail: zeroOffset }], patterns)
         return (await linkedPaths(tx, [path])).has(path)
       })
       const verdict = await this.#streams.create(path, request)

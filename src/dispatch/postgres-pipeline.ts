@@ -1,7 +1,8 @@
 /**
  * The pipeline with streams in Postgres: append and consequences in one transaction, group-committed with the other appends of the moment.
  *
- * A crash before the commit leaves nothing, after it everything. Locks are taken in one order everywhere: entity rows by URL, then streams by id.
+ * A crash before the commit leaves nothing, after it everything. Locks are taken in one order everywhere: patterns, entity rows by URL,
+ * streams by id, subscriptions by id, and what hangs on those.
  */
 import type { DispatchPolicy, EntityStatus } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
@@ -12,7 +13,7 @@ import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
-import { dropLinks, forgetAcks } from '../registry/subscriptions.js'
+import { dropLinks } from '../registry/subscriptions.js'
 import type {
   AppendVerdict,
   CreateRequest,
@@ -131,13 +132,7 @@ export class PostgresPipeline implements Pipeline {
   }
 
   async #commitCreates(creates: readonly PipelineCreate[]): Promise<readonly CreateVerdict[]> {
-    return await this.#database.transaction(async (tx) => {
-      await forgetAcks(
-        tx,
-        creates.map(({ path }) => path),
-      )
-      return await this.createIn(tx, creates)
-    })
+    return await this.#database.transaction(async (tx) => await this.createIn(tx, creates))
   }
 
   /** Appends with their consequences inside the caller's transaction; after its commit the caller calls `announce`. */
@@ -218,7 +213,7 @@ function madeBy({ path, more = [], waking, dispatch }: PipelineCreate, verdict: 
   const { tail } = verdict.head
   const acked = offsetOf(positionOf(tail) - (waking ?? more.length))
   const copied = verdict.inherited === undefined ? {} : { copied: waking === undefined ? verdict.inherited : acked }
-  return [{ path, tail, ...copied, ...(dispatch ? { dispatch: { policy: dispatch, acked } } : {}) }]
+  return [{ path, tail, begins: true, ...copied, ...(dispatch ? { dispatch: { policy: dispatch, acked } } : {}) }]
 }
 
 /** Entities whose pause a message ends. */

@@ -13,11 +13,11 @@ import type { StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { configurationOf, type SubscriptionRequest } from '../domain/subscription-request.js'
 import { isLinkable, type Mount, matches, patternPrefix } from '../domain/subscriptions.js'
-import type { Database, Queryable, Transaction } from '../registry/database.js'
+import { BeginAgain, type Database, type Queryable, type Transaction } from '../registry/database.js'
 import { setIdle } from '../registry/entity-work.js'
 import { deleteSubscription, insertSubscription, linkAtTails, setWebhookUrl, unlinkExplicit } from '../registry/subscription-editing.js'
 import { findSubscription, type LinkState, linksOf, ownPatterns, type StoredSubscription } from '../registry/subscriptions.js'
-import { endWakes, lockSubscription } from '../registry/wakes.js'
+import { endWakes, lockEntityOfSubscription, lockSubscription } from '../registry/wakes.js'
 import { asHeldBack, type CallbackAnswer, type ClaimedWake, type Claims } from './claims.js'
 import type { Stopping } from './stopping.js'
 import type { Tails } from './tails.js'
@@ -95,6 +95,7 @@ export class Subscriptions {
       const stored = await find(tx, name)
       if (locked === null || stored === null) return null
       guard(stored)
+      if (!locked.holds_entity) throw new BeginAgain()
       if (locked.wake_id !== null) await endWakes(tx, [asHeldBack({ wake_id: locked.wake_id, lost_leases: locked.lost_leases })])
       await deleteSubscription(tx, name.id)
       if (locked.wake_entity_url !== null) await setIdle(tx, [locked.wake_entity_url], Date.now())
@@ -110,6 +111,7 @@ export class Subscriptions {
     guard(await required(database, name))
     await tails.catchUp(paths)
     await database.transaction(async (tx) => {
+      await Promise.all([ownPatterns(tx), lockEntityOfSubscription(tx, name.id)]) // entities come before streams
       await this.#linkIn(tx, paths)
       guard(await this.#locked(tx, name))
       await linkAtTails(tx, name.id, paths, 'explicit')

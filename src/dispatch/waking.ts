@@ -12,7 +12,7 @@
 import { randomBytes } from 'node:crypto'
 import { isWebhookUrl } from '../domain/dispatch-policy.js'
 import type { DispatchPolicy } from '../domain/entity.js'
-import { type EntityUrl, entityOfMainStream, type Offset, type StreamPath, zeroOffset } from '../domain/ids.js'
+import { type EntityUrl, entityOfMainStream, type Offset, type StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { rewriteLoopback } from '../domain/loopback.js'
 import {
@@ -29,6 +29,7 @@ import type { Transaction } from '../registry/database.js'
 import type { StartedWake } from '../registry/deliveries.js'
 import {
   hasPending,
+  holdSubscriptions,
   insertEntitySubscriptions,
   insertLinks,
   mayWake,
@@ -46,20 +47,42 @@ export interface Appended {
   readonly policy?: DispatchPolicy | null
 }
 
-/** These locked links, those that stood before moved behind what was copied. */
-async function behindCopies(tx: Transaction, locked: readonly Subscriber[], streams: readonly MadeStream[]): Promise<Subscriber[]> {
-  const copied = new Map(streams.map((stream) => [stream.path, stream.copied ?? nothingAcked]))
-  const moved = locked.map((subscriber) => ({ ...subscriber, acked: later(subscriber.acked, copied.get(subscriber.path) ?? nothingAcked) }))
-  const behind = moved.filter(({ acked }, index) => acked !== locked[index]?.acked)
+/**
+ * These locked links as they stand to streams that were made: behind what is copied. What was acked of a former stream of the name is forgotten; the
+ * `own` subscriptions, made just now, stand where they were put.
+ */
+async function placed(
+  tx: Transaction,
+  locked: readonly Subscriber[],
+  streams: readonly MadeStream[],
+  own: ReadonlySet<string>,
+): Promise<Subscriber[]> {
+  const made = new Map(streams.map((stream) => [stream.path, stream]))
+  const moved = locked.map((subscriber) => {
+    const { copied = nothingAcked, begins } = made.get(subscriber.path) ?? {}
+    const former = begins === true && !own.has(subscriber.id) ? nothingAcked : subscriber.acked
+    return { ...subscriber, acked: later(former, copied) }
+  })
+  const changed = moved.filter(({ acked }, index) => acked !== locked[index]?.acked)
   await setAcked(
     tx,
-    behind.map(({ id, path, acked }) => ({ subscriptionId: id, path, offset: acked })),
+    changed.map(({ id, path, acked }) => ({ subscriptionId: id, path, offset: acked })),
   )
   return moved
 }
 
 /** `nothingAcked` sorts before every offset. */
 const later = (one: string, other: string): string => (one > other ? one : other)
+
+/** Links that patterns make to new streams. */
+const matching = (streams: readonly Pick<MadeStream, 'path' | 'copied'>[], patterns: readonly PatternSubscription[]) =>
+  streams
+    .filter(({ path }) => isLinkable(path))
+    .flatMap(({ path, copied = nothingAcked }) =>
+      patterns
+        .filter(({ mount, pattern, wake_stream }) => path !== wake_stream && matches(mount, pattern, path))
+        .map(({ id }) => ({ subscriptionId: id, path, acked: copied })),
+    )
 
 export const newWakeId = (): string => `w_${randomBytes(12).toString('hex')}`
 
@@ -114,29 +137,45 @@ export class Waking {
     return patterns
   }
 
+  /** Holds every subscription that a stream to be made may concern: before any of their links is touched (subscriptions.ts, `holdSubscriptions`). */
+  async hold(
+    tx: Transaction,
+    streams: readonly Pick<MadeStream, 'path' | 'dispatch'>[],
+    patterns: readonly PatternSubscription[],
+  ): Promise<void> {
+    const own = this.#ownSubscriptions(streams)
+    await holdSubscriptions(
+      tx,
+      [...own.map(({ subscription }) => subscription.id), ...matching(streams, patterns).map(({ subscriptionId }) => subscriptionId)],
+      streams.map(({ path }) => path),
+    )
+  }
+
   /** A2, second half: to be called after they were made. */
   async made(tx: Transaction, streams: readonly MadeStream[], patterns: readonly PatternSubscription[]): Promise<void> {
-    const own = streams.flatMap(({ path, dispatch }) => {
-      const url = entityOfMainStream(path)
-      return dispatch === undefined || url === null ? [] : [{ subscription: this.#ownOf(url, dispatch.policy), acked: dispatch.acked }]
-    })
-    const links = streams
-      .filter(({ path }) => isLinkable(path))
-      .flatMap(({ path, copied = nothingAcked }) =>
-        patterns
-          .filter(({ mount, pattern, wake_stream }) => path !== wake_stream && matches(mount, pattern, path))
-          .map(({ id }) => ({ subscriptionId: id, path, acked: copied })),
-      )
+    if (streams.length === 0) return
+    const own = this.#ownSubscriptions(streams)
+    const links = matching(streams, patterns)
+    if (links.length > 0) await this.hold(tx, streams, patterns) // without links nobody else's are touched before they are locked
     await insertEntitySubscriptions(tx, own)
     await insertLinks(tx, links, 'glob')
+    const locked = await lockSubscribers(
+      tx,
+      streams.map(({ path }) => path),
+    ) // among them who linked a stream before there was one
+    const subscribers = await placed(tx, locked, streams, new Set(own.map(({ subscription }) => subscription.id)))
     const tails = new Map(streams.map(({ path, tail }) => [path, tail]))
-    const filled = [...tails].filter(([, tail]) => tail !== zeroOffset).map(([path]) => path)
-    const locked = filled.length === 0 ? [] : await lockSubscribers(tx, filled) // among them who linked a stream before there was one
-    const subscribers = await behindCopies(tx, locked, streams)
     await this.#start(
       tx,
       subscribers.filter(({ path, acked }) => hasPending({ acked, tail: tails.get(path) ?? null })),
     )
+  }
+
+  #ownSubscriptions(streams: readonly Pick<MadeStream, 'path' | 'dispatch'>[]) {
+    return streams.flatMap(({ path, dispatch }) => {
+      const url = entityOfMainStream(path)
+      return dispatch === undefined || url === null ? [] : [{ subscription: this.#ownOf(url, dispatch.policy), acked: dispatch.acked }]
+    })
   }
 
   /** Starts a wake for those of these locked subscriptions that are idle and may be woken. */

@@ -141,6 +141,8 @@ export interface MadeStream {
   readonly tail: Offset
   /** Of a fork: up to here it is a copied past, which wakes nobody (spec/04 §18). */
   readonly copied?: Offset
+  /** No stream stands there yet, or a former one has ended: what was acked of that means nothing here. */
+  readonly begins?: true
   /** The new entity's own subscription: its policy, and what of the stream wakes nobody. */
   readonly dispatch?: { readonly policy: DispatchPolicy; readonly acked: Offset }
 }

@@ -86,6 +86,11 @@ const networkCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'
 const brokenConnection =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
 
+/** A body has seen something before it held it, and something else afterwards: its transaction begins again, as after a deadlock (D4). */
+export class BeginAgain extends Error {
+  readonly code = '40001'
+}
+
 /** A transaction may have happened, or not: nobody may say that it did, and nobody may repeat it. */
 export class CommitUnknown extends Error {
   constructor(reason: string, cause: unknown) {

@@ -77,7 +77,10 @@ export interface PatternSubscription {
   readonly wake_stream: StreamPath | null
 }
 
-/** The lock between a new pattern and new streams: who holds it shared makes a stream, who holds it alone makes a pattern, and each sees the other. */
+/**
+ * The lock between a new pattern and new streams: who holds it shared makes a stream, who holds it alone makes a pattern, and each sees the other. It
+ * comes before every row lock: who waits for it behind somebody who waits to hold it alone must have nothing that others wait for.
+ */
 const patternLock = 'subscription patterns'
 
 export async function sharePatterns(tx: Transaction): Promise<void> {
@@ -86,6 +89,21 @@ export async function sharePatterns(tx: Transaction): Promise<void> {
 
 export async function ownPatterns(tx: Transaction): Promise<void> {
   await tx.query(sql`SELECT pg_advisory_xact_lock(hashtextextended(${`${tx.tenant} ${patternLock}`}, 0))`)
+}
+
+/**
+ * Locks subscriptions in their order: these, and those that link these streams. Who holds a subscription changes its links; so whoever changes links
+ * of several holds their subscriptions before.
+ */
+export async function holdSubscriptions(tx: Transaction, ids: readonly string[], paths: readonly StreamPath[]): Promise<void> {
+  await tx.query(sql`
+    SELECT s.id
+      FROM (SELECT unnest(${ids}::text[]) COLLATE "C" AS id
+             UNION
+            SELECT subscription_id FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths})) wanted
+      JOIN subscriptions s ON s.tenant_id = ${tx.tenant} AND s.id = wanted.id
+     ORDER BY s.id
+       FOR NO KEY UPDATE OF s`)
 }
 
 /** Those that could match a path with one of these prefixes; whether they do is `matches` (domain). Index: subscriptions_by_prefix. */
@@ -120,7 +138,7 @@ export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[]
      WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls})`)
 }
 
-/** Streams of these names begin anew: whatever was acked was of former ones. */
+/** Streams of these names begin anew: whatever was acked was of former ones. The caller holds the subscriptions. */
 export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]): Promise<void> {
   await tx.query(sql`
     UPDATE subscription_links SET acked = ${nothingAcked}

@@ -4,13 +4,13 @@
  * ones with one.
  */
 import fc from 'fast-check'
-import { forkCommands } from '../support/fork-commands.js'
+import { begun, forkCommands } from '../support/fork-commands.js'
 import { Real, nothingSeen } from '../support/fork-copies.js'
 import { ForkModel } from '../support/fork-model.js'
 import { Forker } from '../support/forker.js'
 
 /** Enough for every command to follow every other; few enough for seconds. */
-const runs = { numRuns: 22, unbiased: true, endOnFailure: true }
+const runs = { numRuns: 14, unbiased: true, endOnFailure: true }
 
 describe.each(['postgres', 'http'] as const)('whatever is done, with streams in %s,', (streams) => {
   let forker: Forker
@@ -28,6 +28,7 @@ describe.each(['postgres', 'http'] as const)('whatever is done, with streams in 
     await fc.assert(
       fc.asyncProperty(commands, async (drawn) => {
         const [model, real] = [new ForkModel(), new Real(forker, seen)]
+        await begun(model, real)
         await fc.asyncModelRun(() => ({ model, real }), drawn)
         await real.readAll(model)
       }),

@@ -139,6 +139,107 @@ describe('the order of checks', () => {
     await forker.wire.sql('UPDATE entities SET dispatch_policy = $1 WHERE url = $2', JSON.stringify(policy), '/chat/run')
 
     expect(await forker.fork('/chat/run')).toMatchObject({ status: 404, body: refusal('NOT_FOUND', 'Runner "gone" not found') })
+
+    const runner = { id: 'kims', label: 'kims', sandbox_profiles: [] }
+    expect((await forker.wire.ask('POST', '/_electric/runners', runner, { as: 'user:kim' })).status).toBe(201)
+    const theirs = { targets: [{ type: 'runner', runnerId: 'kims' }] }
+    await forker.wire.sql('UPDATE entities SET dispatch_policy = $1 WHERE url = $2', JSON.stringify(theirs), '/chat/run')
+    expect(await forker.fork('/chat/run', { parent: '/chat/none' })).toMatchObject({
+      status: 403,
+      body: refusal('UNAUTHORIZED', 'Runner dispatch requires the authenticated owner'),
+    })
+  })
+
+  it.each([
+    ['a pointer without its count', { fork_pointer: { offset: null } }],
+    ['a pointer without its offset', { fork_pointer: { sub_offset: 1 } }],
+    ['a pointer with a number for an offset', { fork_pointer: { offset: 1, sub_offset: 1 } }],
+    ['a pointer with a text for a count', { fork_pointer: { offset: null, sub_offset: '1' } }],
+    ['a pointer without a count that counts', { fork_pointer: { offset: null, sub_offset: null } }],
+    ['no object for a pointer', { fork_pointer: 'now' }],
+    ['nothing for a pointer', { fork_pointer: null }],
+    ['another anchor', { anchor: 'first_completed_run' }],
+    ['a number for an id', { instance_id: 7 }],
+    ['a list for tags', { tags: ['a'] }],
+    ['a number for a tag', { tags: { a: 1 } }],
+    ['a number for a parent', { parent: 7 }],
+    ['a wake without its condition', { parent: '/chat/parent', wake: { subscriberUrl: '/chat/parent' } }],
+    ['a wake for another moment', { parent: '/chat/parent', wake: { subscriberUrl: '/chat/parent', condition: 'now' } }],
+  ])('2: %s', async (_, body) => {
+    const before = await forker.leftovers()
+
+    expect(await forker.fork('/chat/root', body)).toMatchObject({
+      status: 400,
+      body: { error: { code: 'INVALID_REQUEST', message: 'Request body does not match API schema' } },
+    })
+    expect(await forker.leftovers()).toEqual(before)
+  })
+
+  it('11: a time to wait that has no end is refused at HEAD; at a pointer nobody looks at it', async () => {
+    const raw = async (body: string) => await forker.wire.askRaw('POST', '/_electric/entities/chat/root/fork', body)
+
+    expect((await raw('{"waitTimeoutMs":1e999}')).status).toBe(400)
+    expect((await raw('{"waitTimeoutMs":-1,"fork_pointer":{"offset":null,"sub_offset":1}}')).status).toBe(201)
+  })
+
+  it.each([
+    ['.', 400],
+    ['..', 400],
+    ['a/b', 400],
+    ['a%2Fb', 201],
+    ['a%zz', 400],
+    ['a\u0000b', 400],
+    ['a b', 400],
+    ['ä', 400],
+    ['a?b', 400],
+    ['a#b', 400],
+    ['...', 201],
+    ['x'.repeat(1_001), 400],
+  ])('16: the id %j: %i', async (instance_id, status) => {
+    const answer = await forker.fork('/chat/root', { instance_id, waitTimeoutMs: 0 })
+
+    expect(answer.status).toBe(status)
+    if (status === 201) expect((await forker.wire.get(`/chat/${instance_id}`)).body).toEqual((answer.body as { root: unknown }).root)
+  })
+
+  it('what nobody knows in a body is left alone', async () => {
+    expect(
+      (await forker.forked('/chat/root', { forkPointer: { offset: 'x' }, pollIntervalMs: -1, instanceId: '/' })).entities,
+    ).toHaveLength(2)
+  })
+})
+
+it('an attachment of what is being copied stays until that is done, or its time is up; all else goes on (§13)', async () => {
+  const root = await forker.root()
+  const form = new FormData()
+  form.append('file', new Blob(['bytes']), 'a')
+  for (const [field, value] of Object.entries({ id: 'a', subjectType: 'inbox', subjectKey: 'k' })) form.append(field, value)
+  expect((await fetch(`${forker.wire.url}/_electric/entities${root}/attachments`, { method: 'POST', body: form })).status).toBe(201)
+  const remove = async () => await forker.wire.ask('DELETE', `/_electric/entities${root}/attachments/a`)
+  const lock = `INSERT INTO fork_locks (tenant_id, url, operation_id, reason, deadline) VALUES ('default', $1, $2, 'test', now() + $3::interval)`
+  await forker.wire.sql(lock, root, 'one', '1 hour')
+  await forker.wire.sql(lock, root, 'lapsed', '-1 second')
+
+  expect(await remove()).toMatchObject({ status: 409, body: refusal('FORK_IN_PROGRESS', 'Entity subtree is being forked') })
+  expect((await forker.wire.send(root, { payload: 1 })).status).toBe(200)
+  expect((await forker.wire.signal(root, { signal: 'SIGSTOP' })).status).toBe(200)
+  await forker.child(root)
+  expect((await forker.forked(root)).entities).toHaveLength(2)
+
+  await forker.wire.sql(`DELETE FROM fork_locks WHERE operation_id = 'one'`)
+  expect((await remove()).status).toBe(200)
+})
+
+describe('after a fork that was refused or failed', () => {
+  it('everything of its source is written to as before (§13, MUST)', async () => {
+    const root = await forker.root()
+    const child = await forker.child(root)
+    for (const body of [{ instance_id: 'parent' }, { fork_pointer: { offset: null, sub_offset: 99 } }, { anchor: 'latest_completed_run' }])
+      expect((await forker.fork(root, body)).status).toBeGreaterThanOrEqual(400)
+
+    for (const url of [root, child]) expect((await forker.wire.send(url, { payload: 1 })).status).toBe(200)
+    await forker.writer.append(root, runEvent('a', 'completed'))
+    expect((await forker.forked(root)).entities).toHaveLength(2)
   })
 })
 

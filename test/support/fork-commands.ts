@@ -1,9 +1,10 @@
 /** What the model-based test of forks does, in any order, to the server and to the model (fork-model.ts). */
 import fc from 'fast-check'
+import { atHead, atPointer, behind } from './fork-asks.js'
 import { adopted, counted, type Real, suffixOf } from './fork-copies.js'
-import { type Cut, completedRun, created, entriesOf, type ForkModel, itemOf, type ModelEntity, message } from './fork-model.js'
+import { completedRun, created, entriesOf, type ForkModel, itemOf, type ModelEntity, message } from './fork-model.js'
 import { childEvent, manifestEvent, rowEvent, runEvent } from './runtime-writer.js'
-import { expectStatus, refusal, type WireEvent } from './wire.js'
+import { expectStatus, type WireEvent } from './wire.js'
 
 const caller = '/principal/system%3Adev-local'
 const json = { headers: { 'content-type': 'application/json' } }
@@ -34,6 +35,50 @@ async function written(real: Real, entity: ModelEntity, events: readonly ReturnT
   entity.entries = [...entity.entries, events.map((event) => itemOf(event as WireEvent))]
 }
 
+interface Spawning {
+  readonly parent?: ModelEntity | undefined
+  readonly isListed: boolean
+  readonly names: number
+  readonly first: unknown
+}
+
+/** An entity, and in its parent's manifest what a runtime writes of it. */
+async function spawned(model: ForkModel, real: Real, { parent, isListed, names, first }: Spawning): Promise<ModelEntity> {
+  const { forker } = real
+  const type = parent === undefined ? 'chat' : 'worker'
+  const named = [...model.entities.keys(), ...model.boards.keys(), 'nobody']
+  const [peer, main, state] = [0, 1, 2].map((more) => pick(named, names + more))
+  const args = { peer, deep: [{ main: `${main}/main`, state: `/_electric/shared-state/${state}`, text: `see ${peer}` }] }
+  const entity = { url: `/${type}/${forker.id('e')}`, type, parent: parent?.url, args, isKilled: false }
+  const body = { args, ...(parent === undefined ? {} : { parent: parent.url }), ...(first === null ? {} : { initialMessage: first }) }
+  await forker.wire.spawned(entity.url, body)
+  const entries = entriesOf(await forker.wire.events(entity.url))
+  const messages = first === null ? [] : [message(first, caller)]
+  expect(entries.flat()).toEqual([created(entity), ...messages]) // how they are put into entries is the spawn's affair
+  const made = { ...entity, entries }
+  model.entities.set(entity.url, made)
+  if (parent !== undefined && isListed) await written(real, parent, [childEvent(entity.url)])
+  return made
+}
+
+/** A shared state, in the manifest of the one who made it. */
+async function shared(model: ForkModel, real: Real, owner: ModelEntity): Promise<void> {
+  const id = real.forker.id('board')
+  expectStatus(201, await real.forker.wire.ask('PUT', `/_electric/shared-state/${id}`, undefined, json))
+  model.boards.set(id, [])
+  await written(real, owner, [manifestEvent(`shared-state:${id}`, { kind: 'shared-state', id, mode: 'create', collections: {} })])
+}
+
+/** What every run begins with: somebody to fork who has something of everything. */
+export async function begun(model: ForkModel, real: Real): Promise<void> {
+  const root = await spawned(model, real, { isListed: false, names: 0, first: 'hello' })
+  const child = await spawned(model, real, { parent: root, isListed: true, names: 0, first: null })
+  await shared(model, real, root)
+  const about = { entity_url: child.url, entity_type: 'worker', status: 'idle' }
+  await written(real, root, [rowEvent('child_status', child.url, about), runEvent('r0', 'started'), runEvent('r0', 'completed')])
+  await written(real, root, [rowEvent('replay_watermark', child.url, { key: child.url, source_id: child.url, offset: '1' })])
+}
+
 const spawn = fc
   .record({ below: fc.option(index), isListed: fc.boolean(), names: index, first: fc.option(fc.jsonValue({ maxDepth: 1 })) })
   .map(({ below, isListed, names, first }) =>
@@ -41,29 +86,9 @@ const spawn = fc
       `spawn(${below}, ${isListed ? 'listed' : 'unlisted'})`,
       () => true,
       async (model, real) => {
-        const { forker } = real
         const possible = living(model).filter((one) => model.subtree(one).length < 4)
         const parent = below === null || possible.length === 0 ? undefined : pick(possible, below)
-        const type = parent === undefined ? 'chat' : 'worker'
-        const named = [...model.entities.keys(), ...model.boards.keys(), 'nobody']
-        const args = {
-          peer: pick(named, names),
-          deep: [
-            {
-              main: `${pick(named, names + 1)}/main`,
-              state: `/_electric/shared-state/${pick(named, names + 2)}`,
-              text: `see ${pick(named, names)}`,
-            },
-          ],
-        }
-        const entity = { url: `/${type}/${forker.id('e')}`, type, parent: parent?.url, args, isKilled: false }
-        const body = { args, ...(parent === undefined ? {} : { parent: parent.url }), ...(first === null ? {} : { initialMessage: first }) }
-        await forker.wire.spawned(entity.url, body)
-        const messages = first === null ? [] : [message(first, caller)]
-        const events = entriesOf(await forker.wire.events(entity.url))
-        expect(events.flat()).toEqual([created(entity), ...messages]) // how they are put into entries is the spawn's affair
-        model.entities.set(entity.url, { ...entity, entries: events })
-        if (parent !== undefined && isListed) await written(real, parent, [childEvent(entity.url)])
+        await spawned(model, real, { parent, isListed, names, first })
       },
     ),
   )
@@ -97,7 +122,8 @@ const event = fc.record({
 })
 const append = fc.tuple(index, fc.array(event, { minLength: 1, maxLength: 4 })).map(([whose, drawn]) =>
   command(`append(${whose}, ${drawn.map(({ kind }) => kind).join(' ')})`, someLiving, async (model, real) => {
-    const entity = pick(living(model), whose)
+    const parents = living(model).filter(({ url }) => model.children(url).length > 0)
+    const entity = pick(whose % 2 === 0 || parents.length === 0 ? living(model) : parents, whose)
     const children = model.children(entity.url)
     const child = (nth: number) => (children.length === 0 ? '/worker/nobody' : pick(children, nth).url)
     const events = drawn.map(({ kind, at, value }) => {
@@ -131,13 +157,7 @@ const append = fc.tuple(index, fc.array(event, { minLength: 1, maxLength: 4 })).
 )
 
 const board = index.map((whose) =>
-  command(`board(${whose})`, someLiving, async (model, real) => {
-    const id = real.forker.id('board')
-    expectStatus(201, await real.forker.wire.ask('PUT', `/_electric/shared-state/${id}`, undefined, json))
-    model.boards.set(id, [])
-    const row = { kind: 'shared-state', id, mode: 'create', collections: {} }
-    await written(real, pick(living(model), whose), [manifestEvent(`shared-state:${id}`, row)])
-  }),
+  command(`board(${whose})`, someLiving, async (model, real) => await shared(model, real, pick(living(model), whose))),
 )
 
 const note = fc.tuple(index, index).map(([nth, text]) =>
@@ -155,13 +175,19 @@ const note = fc.tuple(index, index).map(([nth, text]) =>
   ),
 )
 
+/** Whoever lives, but for the first ones, whose forks would all be refused. */
+const mortal = (model: ForkModel) => living(model).slice(2)
 const kill = index.map((whom) =>
-  command(`kill(${whom})`, someLiving, async (model, { forker }) => {
-    const entity = pick(living(model), whom)
-    expectStatus(200, await forker.wire.kill(entity.url))
-    entity.entries = [...entity.entries, [{ type: 'signal', operation: 'insert', value: { signal: 'SIGKILL' } }]]
-    entity.isKilled = true
-  }),
+  command(
+    `kill(${whom})`,
+    (model) => mortal(model).length > 0,
+    async (model, { forker }) => {
+      const entity = pick(mortal(model), whom)
+      expectStatus(200, await forker.wire.kill(entity.url))
+      entity.entries = [...entity.entries, [{ type: 'signal', operation: 'insert', value: { signal: 'SIGKILL' } }]]
+      entity.isKilled = true
+    },
+  ),
 )
 
 const read = index.map((whom) =>
@@ -172,47 +198,6 @@ const read = index.map((whom) =>
     expect(rows).toEqual(await real.forker.manifest(entity.url))
   }),
 )
-
-/** What is asked, and what it means for the model; `refused`: how it must be. */
-interface Asked {
-  readonly body: object
-  readonly cut: Cut | null
-  readonly refused?: { readonly status: number; readonly body: unknown }
-}
-
-const notTopLevel = { status: 400, body: refusal('INVALID_REQUEST', 'Only top-level entities can be forked') }
-const ended = ({ url }: ModelEntity) => ({ status: 409, body: refusal('NOT_RUNNING', `Cannot fork terminal entity "${url}"`) })
-
-function atHead(model: ForkModel, root: ModelEntity): Asked {
-  const dead = model.subtree(root).find(({ isKilled }) => isKilled)
-  if (root.parent !== undefined) return { body: {}, cut: null, refused: notTopLevel }
-  return { body: {}, cut: null, ...(dead === undefined ? {} : { refused: ended(root.isKilled ? root : dead) }) }
-}
-
-function behind(model: ForkModel, root: ModelEntity, body: object, keeps: number | undefined): Asked {
-  const cut = { keeps: keeps ?? 0 }
-  if (root.isKilled) return { body, cut, refused: ended(root) }
-  if (root.parent !== undefined) return { body, cut, refused: notTopLevel }
-  if (keeps === undefined)
-    return {
-      body,
-      cut,
-      refused: { status: 400, body: refusal('INVALID_REQUEST', `Source ${root.url}/main has no completed run to fork from`) },
-    }
-  const dead = model.members(root, cut).find(({ isKilled }) => isKilled)
-  return { body, cut, ...(dead === undefined ? {} : { refused: ended(dead) }) }
-}
-
-/** Minted as clients do, from a fresh read; `from` entries earlier it may begin, and then runs across their borders. */
-async function atPointer(model: ForkModel, real: Real, root: ModelEntity, nth: number, from: number): Promise<Asked> {
-  const events = await real.read(root)
-  const keeps = 1 + (nth % events.length)
-  const ends = [...new Set(events.map(({ headers }) => String(headers.offset)))]
-  const entry = ends.indexOf(String(events[keeps - 1]?.headers.offset))
-  const offset = ends[entry - 1 - (from % (entry + 1))] ?? null
-  const before = offset === null ? 0 : events.filter(({ headers }) => String(headers.offset) <= offset).length
-  return behind(model, root, { fork_pointer: { offset, sub_offset: keeps - before } }, keeps)
-}
 
 const fork = fc
   .record({

@@ -200,7 +200,9 @@ function reconciliation(
   })
   const statuses = [...rowsOf(entries, 'child_status')].flatMap(([key, row]): Item[][] => {
     const url = renames.urls.get(String(row.entity_url))
-    return url === undefined ? [] : [[{ type: 'child_status', key, operation: 'update', value: { ...row, entity_url: url }, ...mark }]]
+    return url === undefined
+      ? []
+      : [[{ type: 'child_status', key, operation: 'update', value: { ...row, entity_url: url, entity_type: url.split('/')[1] }, ...mark }]]
   })
   const watermarks = [...rowsOf(entries, 'replay_watermark')].flatMap(([key, row]): Item[][] => {
     const url = renames.urls.get(String(row.source_id))

@@ -54,7 +54,7 @@ export function forkedSharedStateId(id: string, suffix: string, isTaken: (id: st
 /** The URL that a caller asks for: exact, or refused (row 16 of spec/04 §3). */
 export function requestedUrl(source: EntityUrl, instanceId: string): EntityUrl | AgentsError {
   if (instanceId === '' || instanceId.includes('/')) return errors.FORK_ID_INVALID()
-  return (isDecodable(instanceId) ? entityUrl(typeOf(source), instanceId) : null) ?? errors.INVALID_ENTITY_URL()
+  return (isAddressable(instanceId) ? entityUrl(typeOf(source), instanceId) : null) ?? errors.INVALID_ENTITY_URL()
 }
 
 /** By which a fork is found: the URL that is asked for, or the one that will be made unless it is taken. */
@@ -63,8 +63,9 @@ export function forkAddress(source: EntityUrl, instanceId: string | undefined, i
   return wanted instanceof AgentsError ? source : wanted // refused by the rules, in their order
 }
 
-/** Nobody could address what no server decodes. */
-function isDecodable(segment: string): boolean {
+/** Nobody could address what no server decodes, or no client sends: a URL ends where its fragment begins. */
+function isAddressable(segment: string): boolean {
+  if (segment.includes('#')) return false
   try {
     decodeURIComponent(segment)
     return true

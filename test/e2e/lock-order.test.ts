@@ -1,0 +1,143 @@
+/**
+ * Locks are taken in one order: patterns, entities by URL, streams, subscriptions, what hangs on those. Who waits for a lock must hold none that
+ * comes after it: here the test itself is the one who is waited for, and takes those.
+ */
+import pg from 'pg'
+import { eventually } from '../support/eventually.js'
+import { Forker } from '../support/forker.js'
+import { Subscriber } from '../support/subscriber.js'
+import { expectStatus } from '../support/wire.js'
+
+let forker: Forker
+let subscriber: Subscriber
+beforeAll(async () => {
+  forker = await Forker.start()
+  subscriber = new Subscriber(forker.wire)
+})
+afterAll(async () => await forker.stop())
+
+/** A transaction of the test's own, in whose way others come; it waits for nobody longer than a moment. */
+async function inTheWay(body: (tx: pg.Client) => Promise<void>): Promise<void> {
+  const tx = new pg.Client({ connectionString: forker.wire.house.databaseUrl })
+  await tx.connect()
+  try {
+    await tx.query(`SET lock_timeout = '3s'; SET deadlock_timeout = '30s'`)
+    await tx.query('BEGIN')
+    await body(tx)
+    await tx.query('COMMIT')
+  } finally {
+    await tx.end()
+  }
+}
+
+const isWaitedFor = async (tx: pg.Client): Promise<boolean> => {
+  const { rows } = await tx.query('SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))')
+  return rows.length > 0
+}
+const untilWaitedFor = async (tx: pg.Client) => await eventually(async () => await isWaitedFor(tx))
+const ownPatterns = `SELECT pg_advisory_xact_lock(hashtextextended('default subscription patterns', 0))`
+const json = { headers: { 'content-type': 'application/json' } }
+const pulls = (name: string, more: object) => ({ type: 'pull-wake', wake_stream: `wakes/${name}`, ...more })
+
+describe('who waits for a lock holds nothing that comes after it:', () => {
+  it('a fork and a spawn that wait for a pattern hold no entity', async () => {
+    const source = await forker.root()
+    const spawned = `/chat/${forker.id()}`
+
+    await inTheWay(async (tx) => {
+      await tx.query(ownPatterns)
+      const waiting = [forker.fork(source), forker.wire.spawn(spawned)]
+      await eventually(async () => {
+        const { rows } = await tx.query('SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))')
+        return rows.length === 2
+      })
+      await tx.query('SELECT FROM entities WHERE url = $1 FOR UPDATE NOWAIT', [source])
+      await tx.query(`SELECT FROM entity_types WHERE name = 'chat' FOR UPDATE NOWAIT`)
+      const { rows } = await tx.query(
+        `SELECT relation::regclass::text AS name FROM pg_locks
+          WHERE mode = 'RowExclusiveLock' AND relation = 'entities'::regclass AND pg_backend_pid() = ANY (pg_blocking_pids(pid))`,
+      )
+      expect(rows).toEqual([])
+      await tx.query('COMMIT')
+      expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([201, 201])
+    })
+  })
+
+  it('a fork has made its caller’s entity before it waits for a stream', async () => {
+    const caller = `user:${forker.id('new')}`
+    const mine = `/chat/${forker.id('mine')}`
+    await forker.wire.spawned(mine)
+    await forker.wire.sql('UPDATE entities SET created_by = $2 WHERE url = $1', mine, `/principal/${encodeURIComponent(caller)}`)
+
+    await inTheWay(async (tx) => {
+      await tx.query('SELECT FROM streams WHERE path = $1 FOR UPDATE', [`${mine}/main`])
+      const waiting = forker.fork(mine, {}, { as: caller })
+      await untilWaitedFor(tx)
+      const { rows } = await tx.query('SELECT FROM entities WHERE url = $1', [`/principal/${encodeURIComponent(caller)}`])
+      expect(rows).toHaveLength(1)
+      await tx.query('COMMIT')
+      expect((await waiting).status).toBe(201)
+    })
+  })
+
+  it('a stream that is made where its name is linked waits for the subscription before it touches the link', async () => {
+    const [name, path] = [subscriber.fresh('early'), `/early/${forker.id('stream')}`]
+    await subscriber.made(name, pulls(name, { pattern: 'early/**', streams: [path.slice(1)] }))
+    await forker.wire.sql('UPDATE subscription_links SET acked = $2 WHERE path = $1', path, `${'0'.repeat(16)}_${'9'.repeat(16)}`) // of a former stream
+
+    await inTheWay(async (tx) => {
+      await tx.query('SELECT FROM subscriptions WHERE id = $1 FOR NO KEY UPDATE', [name])
+      const waiting = forker.wire.ask('PUT', path, [{ a: 1 }], json)
+      await untilWaitedFor(tx)
+      await tx.query('SELECT FROM subscription_links WHERE path = $1 FOR UPDATE NOWAIT', [path])
+      await tx.query('COMMIT')
+      expect((await waiting).status).toBe(201)
+    })
+
+    const [link] = await forker.wire.sql('SELECT acked FROM subscription_links WHERE path = $1', path)
+    expect(link).toEqual({ acked: '-1' }) // all of the new stream is news
+    expect(await forker.wire.sql('SELECT wake_path FROM subscriptions WHERE id = $1', name)).toEqual([{ wake_path: path }])
+    await subscriber.delete(name)
+  })
+
+  it('a subscription whose wake begins while its deletion waits is let go until the wake’s entity is held', async () => {
+    const [name, entity] = [subscriber.fresh('gone'), await forker.root()]
+    await subscriber.made(name, pulls(name, { streams: [`${entity.slice(1)}/main`] }))
+    const waiting: Promise<unknown>[] = []
+
+    await inTheWay(async (owner) => {
+      await owner.query('SELECT FROM entities WHERE url = $1 FOR NO KEY UPDATE', [entity])
+      await inTheWay(async (tx) => {
+        await tx.query('SELECT FROM subscriptions WHERE id = $1 FOR NO KEY UPDATE', [name])
+        waiting.push(subscriber.delete(name))
+        await untilWaitedFor(tx)
+        await tx.query(`UPDATE subscriptions SET wake_id = 'w_lock', wake_entity_url = $2, wake_path = $3 WHERE id = $1`, [
+          name,
+          entity,
+          `${entity}/main`,
+        ])
+      })
+      await untilWaitedFor(owner)
+      await owner.query('SELECT FROM subscriptions WHERE id = $1 FOR UPDATE NOWAIT', [name])
+    })
+
+    await Promise.all(waiting)
+    expect(await forker.wire.sql('SELECT FROM subscriptions WHERE id = $1', name)).toEqual([])
+  })
+
+  it('a link that is added waits for the wake’s entity before it holds the stream', async () => {
+    const [name, entity, other] = [subscriber.fresh('added'), await forker.root(), await forker.root()]
+    await subscriber.made(name, pulls(name, { streams: [`${entity.slice(1)}/main`] }))
+    expectStatus(200, await forker.wire.send(entity, { payload: 1 }))
+
+    await inTheWay(async (tx) => {
+      await tx.query('SELECT FROM entities WHERE url = $1 FOR NO KEY UPDATE', [entity])
+      const waiting = subscriber.ask('POST', `${name}/streams`, { streams: [`${other.slice(1)}/main`] })
+      await untilWaitedFor(tx)
+      await tx.query('SELECT FROM streams WHERE path = $1 FOR UPDATE NOWAIT', [`${other}/main`])
+      await tx.query('COMMIT')
+      expect((await waiting).status).toBeLessThan(300)
+    })
+    await subscriber.delete(name)
+  })
+})

@@ -8,7 +8,7 @@ import { expectStatus, type WireEvent } from './wire.js'
 
 const caller = '/principal/system%3Adev-local'
 const json = { headers: { 'content-type': 'application/json' } }
-const mostMembers = 10
+const mostMembers = 12
 
 interface Command {
   readonly check: (model: ForkModel) => boolean
@@ -225,7 +225,10 @@ const fork = fc
             : how === 'anchor'
               ? behind(model, root, { anchor: 'latest_completed_run' }, completedRun(root.entries))
               : await atPointer(model, real, root, ...(how as [number, number]))
-        const possible = living(model).filter((one) => one.parent === undefined && one !== root)
+        const size = model.subtree(root).length
+        const possible = living(model).filter(
+          (one) => one.parent === undefined && one !== root && model.subtree(one).length + size <= mostMembers / 2,
+        )
         const parent = below === null || possible.length === 0 ? undefined : pick(possible, below).url
         const id = isNamed ? real.forker.id('named') : undefined
         const asks = {

@@ -215,10 +215,9 @@ const fork = fc
       `fork(${whom}, ${how}${isNamed ? ', named' : ''}${below === null ? '' : `, below ${below}`})`,
       (model) => some(model) && model.entities.size < 40,
       async (model, real) => {
-        const root = pick(
-          [...model.entities.values()].filter((one) => model.subtree(one).length <= mostMembers),
-          whom,
-        )
+        const small = [...model.entities.values()].filter((one) => model.subtree(one).length <= mostMembers)
+        const roots = small.filter(({ parent, isKilled }) => parent === undefined && !isKilled)
+        const root = pick(whom % 6 === 5 || roots.length === 0 ? small : roots, whom)
         const { body, cut, refused } =
           how === 'head'
             ? atHead(model, root)

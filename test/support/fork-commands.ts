@@ -8,7 +8,7 @@ import { expectStatus, type WireEvent } from './wire.js'
 
 const caller = '/principal/system%3Adev-local'
 const json = { headers: { 'content-type': 'application/json' } }
-const mostMembers = 10
+const mostMembers = 12
 
 interface Command {
   readonly check: (model: ForkModel) => boolean
@@ -215,17 +215,19 @@ const fork = fc
       `fork(${whom}, ${how}${isNamed ? ', named' : ''}${below === null ? '' : `, below ${below}`})`,
       (model) => some(model) && model.entities.size < 40,
       async (model, real) => {
-        const root = pick(
-          [...model.entities.values()].filter((one) => model.subtree(one).length <= mostMembers),
-          whom,
-        )
+        const small = [...model.entities.values()].filter((one) => model.subtree(one).length <= mostMembers)
+        const roots = small.filter(({ parent, isKilled }) => parent === undefined && !isKilled)
+        const root = pick(whom % 6 === 5 || roots.length === 0 ? small : roots, whom)
         const { body, cut, refused } =
           how === 'head'
             ? atHead(model, root)
             : how === 'anchor'
               ? behind(model, root, { anchor: 'latest_completed_run' }, completedRun(root.entries))
               : await atPointer(model, real, root, ...(how as [number, number]))
-        const possible = living(model).filter((one) => one.parent === undefined && one !== root)
+        const size = model.subtree(root).length
+        const possible = living(model).filter(
+          (one) => one.parent === undefined && one !== root && model.subtree(one).length + size <= mostMembers / 2,
+        )
         const parent = below === null || possible.length === 0 ? undefined : pick(possible, below).url
         const id = isNamed ? real.forker.id('named') : undefined
         const asks = {

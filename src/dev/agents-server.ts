@@ -48,11 +48,21 @@ export function addressOf({ host, port }: { readonly host: string; readonly port
   return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`
 }
 
-/** Starts the server; it is there when it answers on its port, which it opens when everything else is ready. */
+/**
+ * Starts the server; it is there when it says that it runs and answers on its port, which it opens when everything else is ready. An answer alone may be
+ * another's, who has taken the port meanwhile.
+ */
 export async function startAgentsServer(options: AgentsServerOptions): Promise<AgentsPart> {
   const address = addressOf(options)
-  const child = new Child(launch('server', options, { ELECTRIC_AGENTS_HOST: options.host, ELECTRIC_AGENTS_PORT: String(options.port) }))
-  await untilReady('server', child, options.readyWithinMs ?? defaultReadyWithinMs, async () => await answersHealth(address))
+  let isRunning = false
+  const onOutput = (chunk: Buffer): void => {
+    isRunning ||= chunk.includes('server running at')
+    options.onOutput?.(chunk)
+  }
+  const env = { ELECTRIC_AGENTS_HOST: options.host, ELECTRIC_AGENTS_PORT: String(options.port) }
+  const child = new Child(launch('server', { ...options, onOutput }, env))
+  const isReady = async () => isRunning && (await answersHealth(address))
+  await untilReady('server', child, options.readyWithinMs ?? defaultReadyWithinMs, isReady)
   return partOf('server', child, address)
 }
 

@@ -1,4 +1,4 @@
-import { freePort } from '../../src/dev/ports.js'
+import { ownPort } from '../support/ports.js'
 import { metricDefinitions } from '../../src/metrics.js'
 import { eventually } from '../support/eventually.js'
 import { expectStatus, Wire } from '../support/wire.js'
@@ -6,7 +6,7 @@ import { expectStatus, Wire } from '../support/wire.js'
 let wire: Wire
 let port: number
 beforeAll(async () => {
-  port = await freePort()
+  port = await ownPort()
   wire = await Wire.start({ replicas: 1, env: { ELECTRIC_AGENTS_METRICS_PORT: String(port), ELECTRIC_AGENTS_HOST: '127.0.0.1' } })
 })
 afterAll(async () => await wire.stop())

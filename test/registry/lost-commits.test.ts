@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { type PostgresPart, startEmbeddedPostgres } from '../../src/dev/embedded-postgres.js'
-import { freePort } from '../../src/dev/ports.js'
+import { ownPort } from '../support/ports.js'
 import { CommitUnknown, Database, sql } from '../../src/registry/database.js'
 import { eventually } from '../support/eventually.js'
 
@@ -13,7 +13,7 @@ let postgres: PostgresPart
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'agents-lost-'))
   await chmod(folder, 0o755) // Postgres may run as a user of its own
-  port = await freePort()
+  port = await ownPort()
   postgres = await startEmbeddedPostgres({ folder, port })
 })
 afterAll(async () => {

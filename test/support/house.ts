@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { startAgentsServer, startAgentsWorker } from '../../src/dev/agents-server.js'
 import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres.js'
-import { freePort } from '../../src/dev/ports.js'
+import { ownPort } from './ports.js'
 import { startTemporalServer } from '../../src/dev/temporal-server.js'
 import { type ForeignStreams, startForeignStreams } from './foreign-streams.js'
 import { ownNamespace } from './temporal.js'
@@ -219,7 +219,7 @@ async function addServers(ground: Ground, options: HouseOptions, streamsUrl: str
     NODE_OPTIONS: undefined,
     ...options.env,
   }
-  const ports = await Promise.all(Array.from({ length: options.replicas ?? 1 }, async () => await freePort()))
+  const ports = await Promise.all(Array.from({ length: options.replicas ?? 1 }, async () => await ownPort()))
   ports.forEach((port, index) => {
     const id: PartId = index === 0 ? 'server' : `server-${index}`
     const { folder } = ground
@@ -239,7 +239,7 @@ async function addServers(ground: Ground, options: HouseOptions, streamsUrl: str
 }
 
 async function ownPostgres(folder: string, parts: Map<PartId, HousePart>): Promise<string> {
-  const port = await freePort()
+  const port = await ownPort()
   let url = ''
   const part = relaunched(async () => {
     const postgres = await startEmbeddedPostgres({ folder, port, logFile: join(folder, 'postgres.log') })
@@ -252,7 +252,7 @@ async function ownPostgres(folder: string, parts: Map<PartId, HousePart>): Promi
 }
 
 async function ownTemporal(folder: string, parts: Map<PartId, HousePart>) {
-  const port = await freePort()
+  const port = await ownPort()
   const part = relaunched(async () => await startTemporalServer({ folder, port, uiPort: 'none', logFile: join(folder, 'temporal.log') }))
   await part.start()
   parts.set('temporal', part)

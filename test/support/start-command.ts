@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { freePort } from '../../src/dev/ports.js'
+import { ownPort } from './ports.js'
 import { eventually } from './eventually.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -33,7 +33,7 @@ export class Home {
     env: Readonly<Record<string, string | undefined>> = {},
     command: readonly string[] = [process.execPath, join(root, 'dist', 'dev', 'main.js')],
   ): Promise<StartCommand> {
-    const port = env.PORT ?? String(await freePort())
+    const port = env.PORT ?? String(await ownPort())
     const started = new StartCommand(command, {
       AGENTS_DATA_DIR: this.dataFolder,
       HOST: '127.0.0.1',

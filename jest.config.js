@@ -10,7 +10,7 @@ export default {
   },
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
-  maxWorkers: 3, // on 2 cores: much of the time is waiting for processes that start, die and come back
+  maxWorkers: 2,
   testSequencer: '<rootDir>/test/support/sequencer.mjs',
   testTimeout: 60_000,
 }

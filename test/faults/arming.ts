@@ -37,7 +37,7 @@ export class Seam {
   }
 
   /** Returns when a process has died of the armed point. */
-  async fired({ name }: Point, withinMs = 60_000): Promise<void> {
+  async fired({ name }: Point, withinMs = 120_000): Promise<void> {
     await eventually(
       () => {
         if (existsSync(this.#armed)) throw new Error(`"${name}" was not reached`)

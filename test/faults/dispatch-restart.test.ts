@@ -34,7 +34,7 @@ it('1,000 entities with pending work are each delivered after a restart, none tw
     await eventually(() => others.log.timesHandled('/other/after') === 1, { withinMs: 10_000 })
     agents.heal()
 
-    await eventually(() => expectEachWorkedThrough(agents.log, urls), { withinMs: 90_000, everyMs: 200 })
+    await eventually(() => expectEachWorkedThrough(agents.log, urls), { withinMs: 180_000, everyMs: 200 })
     const tookMs = Math.round(performance.now() - since)
     await nothingIsLeft(wire, { withinMs: 60_000 })
     agents.log.expectNoEntityTwiceAtATime()
@@ -45,7 +45,7 @@ it('1,000 entities with pending work are each delivered after a restart, none tw
     await others.stop()
     await wire.stop()
   }
-}, 240_000)
+}, 420_000)
 
 /** With itself as its first message. A workflow service that does not answer in time is asked again: 503 says that nothing is known to have happened. */
 async function spawned(wire: Wire, url: string): Promise<void> {

@@ -42,9 +42,11 @@ export async function serve(wire: Wire, name: string, url: string): Promise<void
 
 /** Nobody works on the entity any more, or nobody can be asked. */
 export async function untilIdle(base: string, url: string): Promise<void> {
-  const isIdle = async () =>
-    ((await (await fetch(`${base}/_electric/entities${url}`)).json()) as { readonly status?: unknown }).status === 'idle'
-  await eventually(isIdle, { withinMs: 2_000 }).catch(() => undefined)
+  const isIdle = async () => {
+    const response = await fetch(`${base}/_electric/entities${url}`).catch(() => null)
+    return response === null || ((await response.json()) as { readonly status?: unknown }).status === 'idle'
+  }
+  await eventually(isIdle, { withinMs: 20_000, everyMs: 100 }).catch(() => undefined)
 }
 
 /** Waits until every acknowledged message of an entity that lives has been handled, and nobody works any more; then says what is wrong. */

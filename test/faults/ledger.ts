@@ -90,28 +90,34 @@ export class Load {
   /** False when the caller shall end. */
   async #entity(base: string, url: string, kills: boolean): Promise<boolean> {
     const ask = async <Kind extends Request['kind']>(kind: Kind, message: string) => await this.#ask(base, kind, url, message)
-    if ((await ask('spawn', `${url} first`)) !== 'done') return await this.#afterLoss()
+    const spawned = await ask('spawn', `${url} first`)
+    if (spawned.outcome !== 'done') return await this.#afterLoss(spawned)
     for (const nth of [1, 2]) {
       await this.#options.beforeSend?.(base, url)
-      if ((await ask('send', `${url} ${nth}`)) === 'unknown') return await this.#afterLoss()
+      const sent = await ask('send', `${url} ${nth}`)
+      if (sent.outcome === 'unknown') return await this.#afterLoss(sent)
     }
-    if (kills && (await ask('kill', '')) === 'unknown') return await this.#afterLoss()
-    return true
+    const killed = kills ? await ask('kill', '') : null
+    return killed?.outcome === 'unknown' ? await this.#afterLoss(killed) : true
   }
 
-  async #afterLoss(): Promise<boolean> {
-    if (this.#options.onLost === 'stops') return false
+  /** A server that answers lives: on a busy machine it may have asked for patience. */
+  async #afterLoss({ answer }: Entry): Promise<boolean> {
+    if (this.#options.onLost === 'stops' && !isOfServer(answer)) return false
     await delay(50) // a caller that is refused at once does not spin
     return true
   }
 
-  async #ask(base: string, kind: Request['kind'], url: string, message: string): Promise<Outcome> {
+  async #ask(base: string, kind: Request['kind'], url: string, message: string): Promise<Entry> {
     const { outcome, answer } = await asked(base, kind, url, message)
     const entry = { url, outcome, answer }
     this.requests.push(kind === 'kill' ? { kind, ...entry } : { kind, message, ...entry })
-    return outcome
+    return entry
   }
 }
+
+/** Begins with a status. */
+const isOfServer = (answer: string): boolean => /^\d{3} /.test(answer)
 
 const routes = {
   spawn: { method: 'PUT', suffix: '', body: (message: string) => ({ initialMessage: message }) },

@@ -37,7 +37,7 @@ describe('every response', () => {
   it.each([
     ['a health check', 'GET', '/_electric/health', 200],
     ['an unknown path', 'GET', '/_electric/nothing', 404],
-    ['a feature that comes later', 'POST', '/_electric/entities/chat/a/fork', 501],
+    ['a feature that comes later', 'PUT', '/_electric/entities/chat/a/schedules/s', 501],
     ['the UI without a build', 'GET', '/__agent_ui/', 404],
   ])('carries CORS headers: %s', async (_what, method, path, status) => {
     const response = await fetch(server.url + path, { method })

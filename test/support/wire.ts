@@ -151,7 +151,18 @@ export class Wire {
 
   /** Puts an entity into a status that only a dispatch reaches. */
   async putInto(status: string, url: string): Promise<void> {
+    if (status === 'stopping') await this.#seemWorkedOn(url)
     await this.sql('UPDATE entities SET status = $1 WHERE url = $2', status, url)
+  }
+
+  /** What is to stop and has nobody who works on it is stopped by the next sweep. */
+  async #seemWorkedOn(url: string): Promise<void> {
+    await this.sql(
+      `INSERT INTO subscriptions (tenant_id, id, type, configuration, webhook_url, lease_ttl_ms, generation, wake_id, wake_path, wake_entity_url, lease_until)
+       SELECT 'default', 'test:' || $1::text, 'webhook', 'test', 'http://127.0.0.1:9/', 30000, 1, 'w_test:' || $1::text, $1::text || '/main', $1::text, now() + interval '1 hour'
+        WHERE NOT EXISTS (SELECT FROM subscriptions WHERE wake_entity_url = $1 AND lease_until IS NOT NULL)`,
+      url,
+    )
   }
 
   /** Rows per table: what a refused request must not change. */

@@ -7,7 +7,7 @@
  */
 import { WorkflowNotFoundError } from '@temporalio/client'
 import type { Database } from '../registry/database.js'
-import { Listening } from '../registry/listening.js'
+import type { Listening } from '../registry/listening.js'
 import { deleteSignals, forgetWaiter, takeSignals, waitersChannel } from '../registry/waiters.js'
 
 const perRound = 200
@@ -32,8 +32,7 @@ export class WaiterRelay {
   constructor(options: WaiterRelayOptions) {
     this.#options = options
     const { database } = options
-    this.#listening = new Listening({
-      database,
+    this.#listening = database.listen({
       channel: waitersChannel,
       onNotice: (tenant) => {
         if (tenant === database.tenant) this.#relaySoon()

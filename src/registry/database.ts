@@ -15,6 +15,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
 import pg from 'pg'
+import { Listening, type ListeningOptions } from './listening.js'
 
 export interface Statement {
   readonly name: string
@@ -271,6 +272,11 @@ export class Database implements Queryable {
     })
     await client.connect()
     return client
+  }
+
+  /** Listens to a channel, until whoever asked closes it. */
+  listen(options: Omit<ListeningOptions, 'connect'>): Listening {
+    return new Listening({ ...options, connect: () => this.dedicated() })
   }
 
   async close(): Promise<void> {

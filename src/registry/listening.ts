@@ -4,12 +4,12 @@
  * Each time the connection is (re-)established `onConnect` runs: what was told meanwhile is lost, so whoever listens looks for itself.
  */
 import type { Client } from 'pg'
-import type { Database } from './database.js'
 
 const reconnectMs = { first: 50, most: 2_000 }
 
 export interface ListeningOptions {
-  readonly database: Database
+  /** A connection of its own. */
+  readonly connect: () => Promise<Client>
   /** A name that needs no quotes. */
   readonly channel: string
   readonly onNotice: (payload: string) => void
@@ -39,8 +39,8 @@ export class Listening {
   }
 
   async #connect(): Promise<void> {
-    const { database, channel, onNotice } = this.#options
-    const listener = await database.dedicated()
+    const { connect, channel, onNotice } = this.#options
+    const listener = await connect()
     listener.on('error', () => this.#lost(listener))
     listener.on('end', () => this.#lost(listener))
     listener.on('notification', ({ payload }) => onNotice(payload ?? ''))

@@ -3,19 +3,17 @@
  *
  * N1  A change is told outside the transaction that made it, at most once per `flushMs` for all changes of that time: NOTIFY takes one lock
  *     for the whole cluster, so one per append would make all commits wait for each other.
- * N2  One listening connection per process. Each time it is (re-)established, `onReconnect` runs: what was told meanwhile is lost.
+ * N2  One listening connection per process (`Database.listen`). Each time it is (re-)established, `onReconnect` runs: what was told meanwhile is lost.
  *
  * A crash loses hints; readers find the change with their next poll.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import type { Client } from 'pg'
 import { type Database, sql } from '../../registry/database.js'
 
 const channel = 'agents_streams'
 const flushMs = 8
 /** 12 characters each; a payload must stay below 8,000 bytes. */
 const hintsPerNotice = 500
-const reconnectMs = { first: 50, most: 2_000 }
 
 /** What stands for a stream in a notice: short, whatever its path. */
 export const hintOf = (tenant: string, path: string): string =>
@@ -32,10 +30,7 @@ export class Wakeups {
   readonly #self = randomBytes(6).toString('base64url')
   #pending = new Set<string>()
   #flush: NodeJS.Timeout | null = null
-  #listener: Client | null = null
-  #isListening = false
-  #reconnect: NodeJS.Timeout | null = null
-  #reconnectMs = reconnectMs.first
+  #listening: ReturnType<Database['listen']> | null = null
   #isClosed = false
 
   constructor(database: Database, handlers: WakeupHandlers) {
@@ -60,48 +55,14 @@ export class Wakeups {
     }
   }
 
-  /** Begins to listen, once; from then on it keeps itself connected (N2). */
+  /** Begins to listen, once (N2). */
   listen(): void {
-    if (this.#isListening || this.#isClosed) return
-    this.#isListening = true
-    this.#connect().then(
-      () => this.#connected(),
-      () => this.#connectLater(),
-    )
-  }
-
-  async #connect(): Promise<void> {
-    const listener = await this.#database.dedicated()
-    listener.on('error', () => this.#lost(listener))
-    listener.on('end', () => this.#lost(listener))
-    listener.on('notification', ({ payload }) => this.#heard(payload ?? ''))
-    this.#listener = listener
-    await listener.query(`LISTEN ${channel}`)
-    if (this.#isClosed) await listener.end()
-  }
-
-  #connected(): void {
-    this.#reconnectMs = reconnectMs.first
-    this.#handlers.onReconnect()
-  }
-
-  #lost(listener: Client): void {
-    if (this.#listener !== listener) return
-    this.#listener = null
-    listener.end().catch(() => undefined)
-    this.#connectLater()
-  }
-
-  #connectLater(): void {
-    if (this.#isClosed || this.#reconnect !== null) return
-    this.#listener = null
-    this.#reconnect = setTimeout(() => {
-      this.#reconnect = null
-      this.#isListening = false
-      this.listen()
-    }, this.#reconnectMs)
-    this.#reconnect.unref()
-    this.#reconnectMs = Math.min(this.#reconnectMs * 2, reconnectMs.most)
+    if (this.#isClosed) return
+    this.#listening ??= this.#database.listen({
+      channel,
+      onNotice: (notice) => this.#heard(notice),
+      onConnect: () => this.#handlers.onReconnect(),
+    })
   }
 
   #heard(notice: string): void {
@@ -112,9 +73,6 @@ export class Wakeups {
   async close(): Promise<void> {
     this.#isClosed = true
     if (this.#flush !== null) clearTimeout(this.#flush)
-    if (this.#reconnect !== null) clearTimeout(this.#reconnect)
-    const listener = this.#listener
-    this.#listener = null
-    await listener?.end().catch(() => undefined)
+    await this.#listening?.close()
   }
 }

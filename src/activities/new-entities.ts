@@ -3,8 +3,8 @@ import { entryOf } from '../domain/events.js'
 import { mainStream, type OperationId } from '../domain/ids.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
-import { sharePatterns } from '../registry/subscriptions.js'
 import { insertEntities, insertLineage, insertUsers, removeEntities } from '../registry/spawning.js'
+import { sharePatterns } from '../registry/subscriptions.js'
 import type { Appends } from './parts.js'
 
 /** Inserts what is free, in one statement per table. The URLs that were. */

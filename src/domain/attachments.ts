@@ -1,8 +1,10 @@
 /** Attachments: what a valid one is, and the manifest rows that say that it exists (spec/03 §10, spec/01 §8). Pure. */
+
 import type { Json, JsonObject } from './entity.js'
 import { errors } from './errors.js'
 import { iso, type StateEvent } from './events.js'
 import type { EntityUrl, PrincipalUrl, StreamPath } from './ids.js'
+import { isObject } from './json-shape.js'
 
 export const attachmentRoles = ['input', 'output'] as const
 export type AttachmentRole = (typeof attachmentRoles)[number]
@@ -115,8 +117,6 @@ function parsed(text: string, field: string): Json {
     throw errors.INVALID_REQUEST(`Invalid JSON field: ${field}`)
   }
 }
-
-const isObject = (value: Json): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 export const attachmentKey = (id: string): string => `attachment:${id}`
 

@@ -1,12 +1,13 @@
 /** Validation of `composer_input` payloads (spec/03 §6): the issues in the order of the chapter, bounded. Offsets count UTF-16 code units. */
+
 import type { Violation } from './errors.js'
+import { isObject } from './json-shape.js'
 
 /** Nobody reads more, and all issues of a hostile body would be many times its size. */
 const maxIssues = 100
 
 type Members = Readonly<Record<string, unknown>>
 
-const isObject = (value: unknown): value is Members => typeof value === 'object' && value !== null && !Array.isArray(value)
 const isNonEmpty = (value: unknown): value is string => typeof value === 'string' && value !== ''
 const commandName = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/
 

@@ -5,10 +5,12 @@
  * J2  A schema is compiled alone, so its `$id`s are its own; `$schema` and `format` are annotations.
  * J3  Compiled validators are cached by content, boundedly.
  */
+
 import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv'
 import { LRUCache } from 'lru-cache'
 import type { Json, JsonObject, JsonSchema, SchemaMap } from './entity.js'
 import type { Violation } from './errors.js'
+import { isObject } from './json-shape.js'
 import { boundedPattern, PatternTooSlow } from './patterns.js'
 import { hasDuplicates } from './unique-items.js'
 
@@ -24,8 +26,6 @@ const allowed: ReadonlySet<string> = new Set(
 const maxValuesForAllViolations = 20_000
 const maxViolations = 100
 const maxCachedValidators = 500
-
-const isObject = (value: unknown): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const pointer = (parent: string, name: string): string => `${parent}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`
 

@@ -1,4 +1,5 @@
-/** Limits on parsed JSON that no schema expresses. */
+/** What of parsed JSON no schema expresses. */
+import type { JsonObject } from './entity.js'
 
 export interface ShapeLimits {
   /** Nesting; a scalar has depth 0. */
@@ -37,3 +38,6 @@ function memberProblem(members: object, limits: ShapeLimits, depth: number): str
   }
   return null
 }
+
+/** Of what `JSON.parse` gave. */
+export const isObject = (value: unknown): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value)

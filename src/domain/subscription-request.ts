@@ -1,6 +1,8 @@
 /** What a client asks of a subscription, checked in the order of spec/06 §3.2 "PUT". Pure. */
+
 import { errors } from './errors.js'
 import { maxStreamPathBytes, type StreamPath } from './ids.js'
+import { isObject } from './json-shape.js'
 import {
   defaultLeaseTtlMs,
   leaseTtlRangeMs,
@@ -63,8 +65,6 @@ export const configurationOf = ({ mount, type, pattern, streams, wakeStream, lea
   JSON.stringify([mount, type, pattern, streams.map((path) => nameOfPath(mount, path)), wakeStream, leaseTtlMs, description])
 
 type Members = Readonly<Record<string, unknown>>
-
-const isObject = (value: unknown): value is Members => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 function pathsOf(mount: Mount, sent: unknown, refusal: string): readonly StreamPath[] {
   if (!Array.isArray(sent)) throw errors.INVALID_REQUEST(refusal)

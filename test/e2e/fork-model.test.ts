@@ -5,7 +5,7 @@
  */
 import fc from 'fast-check'
 import { begun, forkCommands } from '../support/fork-commands.js'
-import { Real, nothingSeen } from '../support/fork-copies.js'
+import { nothingSeen, Real } from '../support/fork-copies.js'
 import { ForkModel } from '../support/fork-model.js'
 import { Forker } from '../support/forker.js'
 

@@ -1,6 +1,6 @@
-import { ownPort } from '../support/ports.js'
 import { metricDefinitions } from '../../src/metrics.js'
 import { eventually } from '../support/eventually.js'
+import { ownPort } from '../support/ports.js'
 import { expectStatus, Wire } from '../support/wire.js'
 
 let wire: Wire

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { type PostgresPart, startEmbeddedPostgres } from '../../src/dev/embedded-postgres.js'
-import { ownPort } from '../support/ports.js'
 import { CommitUnknown, Database, sql } from '../../src/registry/database.js'
 import { eventually } from '../support/eventually.js'
+import { ownPort } from '../support/ports.js'
 
 let folder: string
 let port: number

@@ -12,9 +12,9 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { startAgentsServer, startAgentsWorker } from '../../src/dev/agents-server.js'
 import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres.js'
-import { ownPort } from './ports.js'
 import { startTemporalServer } from '../../src/dev/temporal-server.js'
 import { type ForeignStreams, startForeignStreams } from './foreign-streams.js'
+import { ownPort } from './ports.js'
 import { ownNamespace } from './temporal.js'
 
 export interface HouseOptions {

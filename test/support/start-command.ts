@@ -4,8 +4,8 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { ownPort } from './ports.js'
 import { eventually } from './eventually.js'
+import { ownPort } from './ports.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 

@@ -1,6 +1,8 @@
 /** Where a fork leaves its source's history: pointers, anchors, and the cut that they mean (spec/04 §5, §6). Pure. */
+
 import { type AgentsError, errors } from '../errors.js'
 import { type EntityUrl, mainStream, type Offset, parseOffset, zeroOffset } from '../ids.js'
+import { isObject } from '../json-shape.js'
 
 /** As a client says it: everything up to and including the `subOffset`-th item behind the entry that ends at `offset`; null is the start. */
 export interface ForkPointer {
@@ -99,5 +101,3 @@ export function completesRun(item: unknown): boolean {
   if (isObject(headers) && headers.operation === 'delete') return false
   return isObject(value) && value.status === 'completed'
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)

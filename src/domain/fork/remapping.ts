@@ -1,6 +1,8 @@
 /** What changes in a copy because its neighbours are copies too: arguments, manifest rows, child statuses, watermarks (spec/04 §12, §16). Pure. */
+
 import type { Json, JsonObject } from '../entity.js'
 import { type EntityUrl, mainStream, typeOf } from '../ids.js'
+import { isObject } from '../json-shape.js'
 import type { SnapshotType } from '../projection.js'
 import { isSharedStateId } from '../shared-state.js'
 import { instanceIdOf } from './names.js'
@@ -78,7 +80,6 @@ function renamedManifest(row: SnapshotRow, renames: Renames): SnapshotRow | null
 }
 
 const text = (value: Json | undefined): string | null => (typeof value === 'string' ? value : null)
-const isObject = (value: Json | undefined): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** The row under a new key, which its value repeats. */
 const moved = (row: SnapshotRow, key: string, changes: JsonObject): SnapshotRow => ({

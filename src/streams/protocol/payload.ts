@@ -6,9 +6,11 @@
  *     offsets have a fixed width, so under the lock `stamp` only writes 33 bytes to each place.
  * P3  Nothing is lost on the way: member order, `\u0000` and lone surrogates survive (`JSON.stringify` escapes them).
  */
+
 import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { type Offset, zeroOffset } from '../../domain/ids.js'
+import { isObject } from '../../domain/json-shape.js'
 import { marksOf } from '../../domain/marks.js'
 import type { StreamRefusal } from '../store.js'
 import { emptyArray, invalidJson } from './refusals.js'
@@ -107,5 +109,3 @@ function isStateEvent(item: unknown): item is StateEvent {
   if (!isObject(item) || !isObject(item.headers)) return false
   return typeof item.headers.operation === 'string' || typeof item.headers.control === 'string'
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -71,10 +71,12 @@ export async function settled(wire: Wire, temporal: Client, withinMs: number): P
     async () => {
       const [left] = await wire.sql(`
         SELECT (SELECT count(*)::int FROM entities WHERE reserved_by IS NOT NULL) AS reserved,
-               (SELECT count(*)::int FROM append_intents) AS intents`)
+               (SELECT count(*)::int FROM append_intents) AS intents,
+               (SELECT count(*)::int FROM waiters) AS waiters,
+               (SELECT count(*)::int FROM waiter_signals) AS signals`)
       const open: string[] = []
       for await (const { workflowId } of temporal.workflow.list({ query: `ExecutionStatus = 'Running'` })) open.push(workflowId)
-      if (left?.reserved !== 0 || left.intents !== 0 || open.length > 0)
+      if (Object.values(left ?? {}).some((count) => count !== 0) || open.length > 0)
         throw new Error(`still there: ${JSON.stringify(left)}, open workflows: ${open.join(' ')}`)
       return true
     },

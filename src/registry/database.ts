@@ -7,20 +7,25 @@
  * D4  `transaction` repeats its body after a serialisation failure, a deadlock, or a lost connection: bodies have no effects but their statements.
  * D5  A commit whose answer was lost is looked up by its transaction id before anything is said about it: never a blind failure, never a second effect.
  *     After a crash of Postgres an id that never became durable is given out again: there "committed" may be somebody else's, and the outcome is unknown.
- * D6  A plan never outlives what it was made for: each execution is planned for the sizes and parameters of that moment, and finds rows by key.
+ * D6  A plan never outlives what it was made for: a statement is planned for the sizes of its moment, unless it finds its rows alike at any (`keyed`).
  * D7  Statements that do not need each other's answers travel together; Postgres carries them out in the order in which they were asked.
  * D8  What a body asks for with `afterCommit` happens once, when its transaction is known to be committed; what was rolled back asks for nothing.
  */
 import { createHash } from 'node:crypto'
+import type { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
 import pg from 'pg'
 import { Listening, type ListeningOptions } from './listening.js'
 
+type Planning = 'anew' | 'kept'
+
 export interface Statement {
   readonly name: string
   readonly text: string
   readonly values: readonly unknown[]
+  /** Whether it is planned for each execution (the default), or once for each connection (D6). */
+  readonly plan?: Planning
 }
 
 export type Row = Readonly<Record<string, unknown>>
@@ -50,13 +55,26 @@ let statements = 0
 
 /** A statement whose text is constant: `sql` names it once, so that every connection prepares it once. */
 export function sql(strings: TemplateStringsArray, ...values: readonly unknown[]): Statement {
+  return { ...named(strings), values }
+}
+
+/**
+ * A statement whose plan is right at every size of the tables, and is kept (D6): it reaches each row by a key that it is given. The keys come out of
+ * `unnest`, each row out of a LATERAL look-up or an EXISTS that OFFSET 0 keeps Postgres from turning around, rows to change by their `ctid`. Those the
+ * transaction has locked: their `ctid` stands still. What planning took was half of what Postgres did for a wake.
+ */
+export function keyed(strings: TemplateStringsArray, ...values: readonly unknown[]): Statement {
+  return { ...named(strings), values, plan: 'kept' }
+}
+
+function named(strings: TemplateStringsArray): StatementText {
   let known = statementTexts.get(strings)
   if (known === undefined) {
     statements += 1
     known = { name: `agents_${statements}`, text: strings.reduce((text, part, index) => `${text}$${index}${part}`) }
     statementTexts.set(strings, known)
   }
-  return { ...known, values }
+  return known
 }
 
 const int8 = 20
@@ -72,8 +90,11 @@ const types = {
  * D6: a plan that Postgres keeps for a prepared statement may have been made while the tables were empty. After a burst of 10,000 spawns, and
  * until the next ANALYZE, a look-up by URL then walked all entities of the tenant: a send took 21 ms, now 4. Every join of ours has a key.
  */
-const planning =
-  'SET plan_cache_mode = force_custom_plan; SET random_page_cost = 1.1; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off'
+const planning = 'SET random_page_cost = 1.1; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off'
+const planningOf = {
+  anew: 'SET plan_cache_mode = force_custom_plan; SET enable_seqscan = on',
+  kept: 'SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off',
+} as const satisfies Readonly<Record<Planning, string>>
 
 const retryable = new Set(['40001', '40P01'])
 const maxAttempts = 5
@@ -141,6 +162,8 @@ export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #holdMs: number
   readonly #incarnations = new WeakMap<object, string>()
+  /** How each connection plans now. */
+  readonly #plans = new WeakMap<pg.PoolClient, Planning>()
 
   constructor(options: DatabaseOptions) {
     this.tenant = options.tenant
@@ -166,7 +189,15 @@ export class Database implements Queryable {
   }
 
   async query(statement: Statement, options?: { readonly binary?: boolean }) {
-    return answer(await this.#pool.query(configOf(statement, options)))
+    const client = await this.#pool.connect()
+    try {
+      const result = await this.#ask(client, statement, options)
+      client.release()
+      return result
+    } catch (failure) {
+      client.release(isConnectionFailure(failure)) // D3
+      throw failure
+    }
   }
 
   /** Runs `body` in one transaction (READ COMMITTED) and commits it; on any failure nothing of it remains (D4, D5). */
@@ -193,7 +224,7 @@ export class Database implements Queryable {
       client.release()
       return result
     } catch (failure) {
-      await giveBack(client)
+      await this.#giveBack(client)
       throw failure
     }
   }
@@ -224,7 +255,7 @@ export class Database implements Queryable {
       xid = await known
     } catch (failure) {
       await known.catch(() => undefined)
-      await giveBack(client)
+      await this.#giveBack(client)
       throw failure
     }
     try {
@@ -260,7 +291,26 @@ export class Database implements Queryable {
   }
 
   #queryableOn(client: pg.PoolClient): Queryable {
-    return { tenant: this.tenant, query: async (statement, options) => answer(await client.query(configOf(statement, options))) }
+    return { tenant: this.tenant, query: async (statement, options) => await this.#ask(client, statement, options) }
+  }
+
+  async #ask(client: pg.PoolClient, statement: Statement, options?: { readonly binary?: boolean }) {
+    gather(client)
+    const { plan = 'anew' } = statement
+    if (this.#plans.get(client) !== plan) {
+      this.#plans.set(client, plan)
+      client.query(planningOf[plan]).catch(() => undefined) // then what follows fails too
+    }
+    return answer(await client.query(configOf(statement, options)))
+  }
+
+  /** Rolls back and returns the connection; one that cannot roll back is thrown away (D3). */
+  async #giveBack(client: pg.PoolClient): Promise<void> {
+    this.#plans.delete(client) // set in the transaction, it is undone with it
+    await client.query('ROLLBACK').then(
+      () => client.release(),
+      () => client.release(true),
+    )
   }
 
   /** A connection of its own outside the pool (LISTEN, advisory locks). The caller ends it. */
@@ -287,20 +337,27 @@ export class Database implements Queryable {
 /** The number by which Postgres knows an advisory lock. */
 const lockKey = (name: string): bigint => createHash('sha256').update(name).digest().readBigInt64BE()
 
+const corked = new WeakSet<Writable>()
+
+/** D7: what is asked from now until this turn of the event loop ends leaves in one piece. A write of its own for each statement was a third of our time. */
+function gather(client: pg.PoolClient): void {
+  const { stream } = (client as unknown as { readonly connection: { readonly stream: Writable } }).connection // unknown to the types of `pg`
+  if (corked.has(stream)) return
+  corked.add(stream)
+  stream.cork()
+  process.nextTick(() => {
+    corked.delete(stream)
+    stream.uncork()
+  })
+}
+
 /** Begins, takes the lock, and learns the transaction's id, all in one round trip. */
 async function begin(client: pg.PoolClient, lock?: bigint): Promise<string> {
+  gather(client)
   const locking = lock === undefined ? '' : `; SELECT pg_advisory_xact_lock(${lock})`
   // The simple protocol answers one result per statement, which the types of `pg` do not know.
   const results = (await client.query(`BEGIN; SELECT pg_current_xact_id()::text AS xid${locking}`)) as unknown as readonly pg.QueryResult[]
   return String(results[1]?.rows[0]?.xid)
-}
-
-/** Rolls back and returns the connection; one that cannot roll back is thrown away (D3). */
-async function giveBack(client: pg.PoolClient): Promise<void> {
-  await client.query('ROLLBACK').then(
-    () => client.release(),
-    () => client.release(true),
-  )
 }
 
 function configOf(statement: Statement, options?: { readonly binary?: boolean }): pg.QueryConfig {

@@ -2,7 +2,7 @@
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import { defaultLeaseTtlMs, type EntitySubscription, type Mount, nothingAcked, type SubscriptionType } from '../domain/subscriptions.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 
 export interface NewLink {
   readonly subscriptionId: string
@@ -221,25 +221,29 @@ export interface LinkState {
 
 /** The links of these subscriptions, in the order of their paths. Tails are asked for one by one: to a join Postgres brings all streams. */
 export async function linksOf(queryable: Queryable, subscriptionIds: readonly string[]): Promise<LinkState[]> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
            (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
-      FROM subscription_links l
-      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
-     WHERE l.tenant_id = ${queryable.tenant} AND l.subscription_id = ANY (${subscriptionIds})
+      FROM unnest(${subscriptionIds}::text[]) AS i (id)
+     CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
+                          WHERE tenant_id = ${queryable.tenant} AND subscription_id = i.id COLLATE "C" OFFSET 0) l
+      LEFT JOIN LATERAL (SELECT status FROM entities
+                          WHERE tenant_id = ${queryable.tenant} AND url = l.entity_url OFFSET 0) e ON true
      ORDER BY l.subscription_id, l.path`)
   return rows as unknown as LinkState[] // columns as selected above
 }
 
 /** The same, of the subscriptions that have these wakes in flight. */
 export async function linksOfWakes(queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
            (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
-      FROM subscriptions s
-      JOIN subscription_links l ON l.tenant_id = s.tenant_id AND l.subscription_id = s.id
-      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
-     WHERE s.tenant_id = ${queryable.tenant} AND s.wake_id = ANY (${wakeIds})
+      FROM unnest(${wakeIds}::text[]) AS i (wake_id)
+     CROSS JOIN LATERAL (SELECT id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) s
+     CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
+                          WHERE tenant_id = ${queryable.tenant} AND subscription_id = s.id OFFSET 0) l
+      LEFT JOIN LATERAL (SELECT status FROM entities
+                          WHERE tenant_id = ${queryable.tenant} AND url = l.entity_url OFFSET 0) e ON true
      ORDER BY l.subscription_id, l.path`)
   return rows as unknown as LinkState[] // columns as selected above
 }

@@ -10,6 +10,7 @@
  * D6  A plan never outlives what it was made for: a statement is planned for the sizes of its moment, unless it finds its rows alike at any (`keyed`).
  * D7  Statements that do not need each other's answers travel together; Postgres carries them out in the order in which they were asked.
  * D8  What a body asks for with `afterCommit` happens once, when its transaction is known to be committed; what was rolled back asks for nothing.
+ * D9  A body may name its `last` statements, on whose answers its result does not depend: the commit leaves with them and saves a round trip.
  */
 import { createHash } from 'node:crypto'
 import type { Writable } from 'node:stream'
@@ -41,6 +42,8 @@ export interface Queryable {
 export interface Transaction extends Queryable {
   /** Id of this transaction as shapes report it: 32 bits (spec/13 §2). Known once a statement of it was answered (D7). */
   readonly txid: number
+  /** D9. No statement is asked in a later turn of the event loop than these, and the body does not fail after them. */
+  last(statements: () => Promise<unknown>): void
   /** D8. A crash between the commit and this loses it: what must happen is written down in the transaction. */
   afterCommit(work: () => void): void
 }
@@ -240,10 +243,20 @@ export class Database implements Queryable {
     known.catch(() => undefined) // awaited below; what follows a failed BEGIN fails too
     let xid: string
     let result: Result
+    let named: Ending | undefined
     const afterwards: (() => void)[] = []
+    const queryable = this.#queryableOn(client)
     try {
       result = await body({
-        ...this.#queryableOn(client),
+        tenant: this.tenant,
+        query: async (statement, options) => {
+          if (named?.isSent) throw new Error('a statement came after the last ones of its transaction') // D9
+          return await queryable.query(statement, options)
+        },
+        last: (statements) => {
+          if (named !== undefined) throw new Error('a transaction has its last statements once')
+          named = new Ending(client, statements)
+        },
         afterCommit: (work) => {
           afterwards.push(work)
         },
@@ -255,17 +268,24 @@ export class Database implements Queryable {
       xid = await known
     } catch (failure) {
       await known.catch(() => undefined)
+      if (await (named as Ending | undefined)?.commits()) throw new Error('a body failed after its last statements', { cause: failure }) // D9
       await this.#giveBack(client)
       throw failure
     }
+    const ending = named ?? new Ending(client)
     try {
-      const { command } = await client.query('COMMIT')
-      if (command !== 'COMMIT') throw new Error(`a transaction ended with ${command}`) // one of its statements had failed unheard
+      await ending.statements
+      await ending.committed
       client.release()
     } catch (failure) {
+      if (!isConnectionFailure(failure)) {
+        if (await ending.commits()) throw new Error('what came with a commit failed', { cause: failure })
+        await this.#giveBack(client)
+        throw failure
+      }
       client.release(true) // D3
       const incarnation = this.#incarnations.get(client)
-      if (!isConnectionFailure(failure) || !(await this.#hasCommitted(xid, incarnation, failure))) throw failure
+      if (!(await this.#hasCommitted(xid, incarnation, failure))) throw failure
     }
     for (const work of afterwards) work()
     return result
@@ -337,18 +357,52 @@ export class Database implements Queryable {
 /** The number by which Postgres knows an advisory lock. */
 const lockKey = (name: string): bigint => createHash('sha256').update(name).digest().readBigInt64BE()
 
+/** D9. The last statements of a transaction, and its COMMIT in the same piece. */
+class Ending {
+  readonly statements: Promise<unknown>
+  readonly committed: Promise<void>
+  isSent = false
+
+  constructor(client: pg.PoolClient, statements: () => Promise<unknown> = async () => undefined) {
+    this.statements = statements()
+    this.committed = new Promise((resolve, reject) => {
+      process.nextTick(() => {
+        this.isSent = true
+        client.query('COMMIT').then(({ command }) => {
+          if (command === 'COMMIT') resolve()
+          else reject(new Error(`a transaction ended with ${command}`)) // one of its statements had failed unheard
+        }, reject)
+      })
+    })
+    this.statements.catch(() => undefined) // awaited by whoever ends
+    this.committed.catch(() => undefined)
+  }
+
+  /** Whether the transaction is known to have been committed. */
+  async commits(): Promise<boolean> {
+    return await this.committed.then(
+      () => true,
+      () => false,
+    )
+  }
+}
+
 const corked = new WeakSet<Writable>()
 
-/** D7: what is asked from now until this turn of the event loop ends leaves in one piece. A write of its own for each statement was a third of our time. */
+/**
+ * D7: what is asked from now until this turn of the event loop ends leaves in one piece, with the COMMIT that is asked for at its end. A write of its
+ * own for each statement was a third of our time.
+ */
 function gather(client: pg.PoolClient): void {
   const { stream } = (client as unknown as { readonly connection: { readonly stream: Writable } }).connection // unknown to the types of `pg`
   if (corked.has(stream)) return
   corked.add(stream)
   stream.cork()
-  process.nextTick(() => {
+  const release = () => {
     corked.delete(stream)
     stream.uncork()
-  })
+  }
+  process.nextTick(() => process.nextTick(release)) // behind every COMMIT of this turn
 }
 
 /** Begins, takes the lock, and learns the transaction's id, all in one round trip. */

@@ -36,7 +36,7 @@ export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], at
  */
 export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
   if (urls.length === 0) return
-  await tx.query(keyed`
+  const changed = tx.query(keyed`
     UPDATE entities e SET status = 'idle', updated_at = ${atMs}
       FROM (SELECT k.ctid AS at
               FROM unnest(${urls}::text[]) AS i (url)
@@ -46,7 +46,7 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
                                              WHERE tenant_id = ${tx.tenant} AND wake_entity_url = i.url COLLATE "C" OFFSET 0) s
                                 WHERE s.lease_until IS NOT NULL OFFSET 0)) i
      WHERE e.ctid = i.at`)
-  await wakeWaiters(tx, urls)
+  await Promise.all([changed, wakeWaiters(tx, urls)]) // in this order (database.ts D7, waiters.ts W2)
 }
 
 /** Entities that are to stop, and that nobody works on, or for longer than `graceMs`. */

@@ -12,14 +12,16 @@ export interface ProjectionRow extends ProjectionChange {
 export async function project(tx: Transaction, rows: readonly ProjectionRow[]): Promise<void> {
   const kept = rows.filter((row) => row.value !== null)
   const removed = rows.filter((row) => row.value === null)
-  if (kept.length > 0)
-    await tx.query(keyed`
+  const inserted =
+    kept.length > 0 &&
+    tx.query(keyed`
       INSERT INTO projections (tenant_id, entity_url, type, key, value, entry)
       SELECT ${tx.tenant}, i.* FROM unnest(${kept.map((r) => r.entity_url)}::text[], ${kept.map((r) => r.type)}::text[], ${kept.map((r) => r.key)}::text[],
                                            ${kept.map((r) => r.value)}::text[], ${kept.map((r) => r.entry)}::text[]) AS i
           ON CONFLICT (tenant_id, entity_url, type, key) DO UPDATE SET value = excluded.value, entry = excluded.entry`)
-  if (removed.length > 0)
-    await tx.query(keyed`
+  const deleted =
+    removed.length > 0 &&
+    tx.query(keyed`
       DELETE FROM projections p
        USING (SELECT k.ctid AS at
                 FROM unnest(${removed.map((r) => r.entity_url)}::text[], ${removed.map((r) => r.type)}::text[], ${removed.map((r) => r.key)}::text[])
@@ -28,6 +30,7 @@ export async function project(tx: Transaction, rows: readonly ProjectionRow[]): 
                                     WHERE tenant_id = ${tx.tenant} AND entity_url = i.url COLLATE "C" AND type = i.type AND key = i.key COLLATE "C"
                                    OFFSET 0) k) i
        WHERE p.ctid = i.at`)
+  await Promise.all([inserted, deleted])
 }
 
 /** The projected rows of an entity, by type and key. */

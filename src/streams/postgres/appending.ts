@@ -39,15 +39,32 @@ interface NewEntry {
   readonly marks: number
 }
 
-/** `locked`: the answer of `lockStreams` to the same paths, in the same transaction. */
-export async function appendAll(tx: Transaction, appends: readonly PathAppend[], locked?: Locked): Promise<AppendVerdict[]> {
-  const streams = locked ?? (await lockStreams(tx, [...new Set(appends.map((append) => append.path))]))
-  await readProducers(tx, appends, streams)
+export interface AppendOptions {
+  /** The answer of `lockStreams` to these appends, or more, in the same transaction. */
+  readonly locked?: Locked | undefined
+  /** What is asked together with what the appends write, behind it. */
+  readonly along?: ((verdicts: readonly AppendVerdict[]) => Promise<unknown>) | undefined
+}
+
+export async function appendAll(
+  tx: Transaction,
+  appends: readonly PathAppend[],
+  { locked, along }: AppendOptions = {},
+): Promise<AppendVerdict[]> {
+  const streams = locked ?? (await lockStreams(tx, appends.map(wantedBy)))
   const entries: NewEntry[] = []
   const verdicts = appends.map(({ path, prepared }) => apply(streams.get(path), path, prepared, entries))
-  await write(tx, [...streams.values()], entries)
+  await Promise.all([write(tx, [...streams.values()], entries), along?.(verdicts)])
   return verdicts
 }
+
+/** What an append needs of its stream. */
+export interface Wanted {
+  readonly path: StreamPath
+  readonly producer?: { readonly id: string } | undefined
+}
+
+const wantedBy = ({ path, prepared }: PathAppend): Wanted => ({ path, producer: prepared.request.producer })
 
 /** A2. */
 function apply(stream: LockedStream | undefined, path: StreamPath, prepared: PreparedAppend, entries: NewEntry[]): AppendVerdict {
@@ -71,8 +88,17 @@ function apply(stream: LockedStream | undefined, path: StreamPath, prepared: Pre
   return effect.verdict
 }
 
-/** A1. An expired stream without forks is as if it had never been; one with forks is gone. */
-export async function lockStreams(tx: Transaction, paths: readonly StreamPath[]): Promise<Locked> {
+/** A1. Producers are read by a statement of its own, behind the locks: only then are their rows final. */
+export async function lockStreams(tx: Transaction, wanted: readonly Wanted[]): Promise<Locked> {
+  const [streams, producers] = await Promise.all([lockRows(tx, [...new Set(wanted.map(({ path }) => path))]), readProducers(tx, wanted)])
+  const byId = new Map([...streams.values()].map((stream) => [stream.id, stream]))
+  for (const { stream_id, producer_id, epoch, last_seq } of producers)
+    byId.get(stream_id)?.producers.set(producer_id, { epoch, lastSeq: last_seq })
+  return streams
+}
+
+/** An expired stream without forks is as if it had never been; one with forks is gone. */
+async function lockRows(tx: Transaction, paths: readonly StreamPath[]): Promise<Locked> {
   const { rows } = await tx.query(keyed`
     SELECT s.*
       FROM (SELECT s.id, i.path
@@ -122,27 +148,22 @@ function lockedStream(row: LockedRow): LockedStream {
   }
 }
 
-/** A statement of its own, after the locks: only then are the rows final. */
-async function readProducers(tx: Transaction, appends: readonly PathAppend[], streams: ReadonlyMap<string, LockedStream>): Promise<void> {
-  const streamIds: number[] = []
-  const producerIds: string[] = []
-  for (const { path, prepared } of appends) {
-    const stream = streams.get(path)
-    if (stream === undefined || prepared.request.producer === undefined) continue
-    streamIds.push(stream.id)
-    producerIds.push(prepared.request.producer.id)
-  }
-  if (streamIds.length === 0) return
-  const byId = new Map([...streams.values()].map((stream) => [stream.id, stream]))
+interface ProducerRow {
+  readonly stream_id: number
+  readonly producer_id: string
+  readonly epoch: number
+  readonly last_seq: number
+}
+
+async function readProducers(tx: Transaction, wanted: readonly Wanted[]): Promise<readonly ProducerRow[]> {
+  const producing = wanted.flatMap(({ path, producer }) => (producer === undefined ? [] : [{ path, id: producer.id }]))
+  if (producing.length === 0) return []
   const { rows } = await tx.query(keyed`
     SELECT p.stream_id, p.producer_id, p.epoch, p.last_seq
-      FROM (SELECT DISTINCT * FROM unnest(${streamIds}::int8[], ${producerIds}::text[]) AS w (stream_id, producer_id)) w
-     CROSS JOIN LATERAL (SELECT * FROM stream_producers WHERE stream_id = w.stream_id AND producer_id = w.producer_id COLLATE "C" OFFSET 0) p`)
-  for (const row of rows) {
-    byId
-      .get(row.stream_id as number)
-      ?.producers.set(row.producer_id as string, { epoch: row.epoch as number, lastSeq: row.last_seq as number })
-  }
+      FROM (SELECT DISTINCT * FROM unnest(${producing.map(({ path }) => path)}::text[], ${producing.map(({ id }) => id)}::text[]) AS w (path, producer_id)) w
+     CROSS JOIN LATERAL (SELECT id FROM streams WHERE tenant_id = ${tx.tenant} AND path = w.path COLLATE "C" OFFSET 0) s
+     CROSS JOIN LATERAL (SELECT * FROM stream_producers WHERE stream_id = s.id AND producer_id = w.producer_id COLLATE "C" OFFSET 0) p`)
+  return rows as unknown as ProducerRow[] // columns as selected above
 }
 
 /** A3. Bodies travel as one value, cut apart by the database: an array of `bytea` would travel as text. */

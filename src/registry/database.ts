@@ -268,9 +268,9 @@ export class Database implements Queryable {
       xid = await known
     } catch (failure) {
       await known.catch(() => undefined)
-      if (await (named as Ending | undefined)?.commits()) throw new Error('a body failed after its last statements', { cause: failure }) // D9
+      const hasCommitted = await (named as Ending | undefined)?.commits()
       await this.#giveBack(client)
-      throw failure
+      throw hasCommitted ? new Error('a body failed after its last statements', { cause: failure }) : failure // D9
     }
     const ending = named ?? new Ending(client)
     try {
@@ -279,9 +279,9 @@ export class Database implements Queryable {
       client.release()
     } catch (failure) {
       if (!isConnectionFailure(failure)) {
-        if (await ending.commits()) throw new Error('what came with a commit failed', { cause: failure })
+        const hasCommitted = await ending.commits()
         await this.#giveBack(client)
-        throw failure
+        throw hasCommitted ? new Error('what came with a commit failed', { cause: failure }) : failure // D9
       }
       client.release(true) // D3
       const incarnation = this.#incarnations.get(client)

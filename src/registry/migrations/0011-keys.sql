@@ -3,3 +3,5 @@ CREATE INDEX write_tokens_of_wake ON write_tokens (wake_id);
 DROP INDEX write_tokens_by_wake;
 CREATE INDEX waiters_of_workflow ON waiters (workflow_id);
 DROP INDEX waiters_by_workflow;
+-- Before a pattern links a new stream: is that where a runner's wakes are announced?
+CREATE INDEX runners_by_wake_stream ON runners (wake_stream);

@@ -122,8 +122,9 @@ async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: R
     refuseCancelled()
     const verdict = await store.create(path, { fork: { from }, ...(closed ? { closed } : {}), operation: id })
     if (!isRefused(verdict)) return [{ path, tail: verdict.head.tail }]
-    // A shared state that nobody has written yet has no stream; an attachment's is held by our lock, unless it never was there.
-    return verdict.because === 'fork' && verdict.status === 404 ? [] : null
+    // Nothing to copy: a shared state that nobody has written yet has no stream (404); an attachment behind the cut may have been removed since,
+    // while other forks still read it (409). Those that stand are held by our lock.
+    return verdict.because === 'fork' && (verdict.status === 404 || verdict.status === 409) ? [] : null
   })
   if (others.includes(null)) return false
   const made = { mains, others: others.flatMap((one) => one ?? []) }

@@ -1,12 +1,10 @@
-/** Forks that fail after their checks: their root is gone by then (spec/04 §3, rows HEAD 12 and PTR 11), or their copies cannot be made (row 18). */
+/** Forks that fail after their checks: their root is gone by then (spec/04 §3, rows HEAD 12 and PTR 11), or a copy cannot be made (row 18). */
 import pg from 'pg'
 import { eventually } from '../support/eventually.js'
 import { Forker } from '../support/forker.js'
-import { manifestEvent } from '../support/runtime-writer.js'
 import { expectStatus, refusal } from '../support/wire.js'
 
 const pointer = { fork_pointer: { offset: null, sub_offset: 1 } }
-const json = { headers: { 'content-type': 'application/json' } }
 
 describe.each(['postgres', 'http'] as const)('with streams in %s,', (streams) => {
   let forker: Forker
@@ -69,4 +67,76 @@ describe.each(['postgres', 'http'] as const)('with streams in %s,', (streams) =>
     expect(await waiting).toMatchObject({ status: 404, body: { error: { code: 'NOT_FOUND' } } })
     expect(await forker.leftovers()).toEqual(expected)
   })
+
+  describe('18: a fork one of whose streams cannot be copied', () => {
+    const copy = '/chat/broken'
+    const stray = `${copy}/attachments/a`
+    /** Streams in Postgres are refused by the database; on the foreign server somebody else's stream stands where one is to be. */
+    const faults = {
+      postgres: {
+        begin: async () => {
+          await forker.wire.sql(`
+            CREATE FUNCTION refuse_stray() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room for %', NEW.path; END $$`)
+          await forker.wire.sql(
+            `CREATE TRIGGER refuse_stray BEFORE INSERT ON streams FOR EACH ROW WHEN (NEW.path = '${stray}') EXECUTE FUNCTION refuse_stray()`,
+          )
+        },
+        end: async () => await forker.wire.sql('DROP TRIGGER refuse_stray ON streams'),
+        refusal: { status: 503, body: refusal('OPERATION_FAILED', 'The operation failed and left nothing behind') },
+      },
+      http: {
+        begin: async () => expectStatus(201, await there('PUT')),
+        end: async () => expectStatus(204, await there('DELETE')),
+        refusal: { status: 409, body: { error: { code: 'DUPLICATE_URL' } } },
+      },
+    }
+    const there = async (method: string, path = stray) =>
+      await forker.wire.ask(method, path, undefined, { at: forker.wire.house.streamsUrl ?? '', headers: { 'content-type': 'text/plain' } })
+
+    it('fails, nothing of it stays, its source goes on, and once it can be made it is (§14, MUST)', async () => {
+      const root = await forker.root()
+      const kid = await forker.child(root)
+      await attach(root, 'a')
+      const [before, sources] = [await forker.leftovers(), await histories(root, kid)]
+      const fault = faults[streams]
+      await fault.begin()
+
+      expect(await forker.fork(root, { instance_id: 'broken' })).toMatchObject(fault.refusal)
+
+      expect(await forker.leftovers()).toEqual(before)
+      expect((await forker.wire.get(copy)).status).toBe(404)
+      expect((await forker.wire.stream(copy)).status).toBe(404)
+      expect(await histories(root, kid)).toEqual(sources)
+      for (const url of [root, kid]) expectStatus(200, await forker.wire.send(url, { payload: 1 }))
+
+      await fault.end()
+      const { entities } = await forker.forked(root, { instance_id: 'broken' })
+      expect(entities).toHaveLength(2)
+      expect((await forker.wire.ask('GET', `/_electric/entities${copy}/attachments/a`)).text).toBe('bytes of a')
+    }, 90_000)
+  })
+
+  it('an attachment that another fork still reads and its source no longer has is not copied, and hinders nobody', async () => {
+    const root = await forker.root()
+    for (const id of ['a', 'b']) await attach(root, id)
+    const offset = String((await forker.wire.events(root)).at(-2)?.headers.offset)
+    const reader = await forker.forked(root)
+    expectStatus(200, await forker.wire.ask('DELETE', `/_electric/entities${root}/attachments/a`))
+
+    const { root: copy } = await forker.forked(root, { fork_pointer: { offset, sub_offset: 1 } })
+
+    const read = async (url: string, id: string) => await forker.wire.ask('GET', `/_electric/entities${url}/attachments/${id}`)
+    expect((await read(copy.url, 'b')).text).toBe('bytes of b')
+    expect((await read(copy.url, 'a')).status).toBe(404)
+    expect((await read(reader.root.url, 'a')).text).toBe('bytes of a')
+  })
+
+  async function attach(url: string, id: string) {
+    const form = new FormData()
+    form.append('file', new Blob([`bytes of ${id}`]), id)
+    for (const [field, value] of Object.entries({ id, subjectType: 'inbox', subjectKey: 'k' })) form.append(field, value)
+    const { status } = await fetch(`${forker.wire.url}/_electric/entities${url}/attachments`, { method: 'POST', body: form })
+    expect(status).toBe(201)
+  }
+  const histories = async (...urls: readonly string[]) => await Promise.all(urls.map(async (url) => await forker.wire.events(url)))
 })

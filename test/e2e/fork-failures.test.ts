@@ -96,7 +96,7 @@ describe.each(['postgres', 'http'] as const)('with streams in %s,', (streams) =>
     it('fails, nothing of it stays, its source goes on, and once it can be made it is (§14, MUST)', async () => {
       const root = await forker.root()
       const kid = await forker.child(root)
-      await attach(root, 'a')
+      await forker.attach(root, 'a')
       const [before, sources] = [await forker.leftovers(), await histories(root, kid)]
       const fault = faults[streams]
       await fault.begin()
@@ -112,31 +112,23 @@ describe.each(['postgres', 'http'] as const)('with streams in %s,', (streams) =>
       await fault.end()
       const { entities } = await forker.forked(root, { instance_id: 'broken' })
       expect(entities).toHaveLength(2)
-      expect((await forker.wire.ask('GET', `/_electric/entities${copy}/attachments/a`)).text).toBe('bytes of a')
+      expect((await forker.attachment(copy, 'a')).text).toBe('bytes of a')
     }, 90_000)
   })
 
   it('an attachment that another fork still reads and its source no longer has is not copied, and hinders nobody', async () => {
     const root = await forker.root()
-    for (const id of ['a', 'b']) await attach(root, id)
+    for (const id of ['a', 'b']) await forker.attach(root, id)
     const offset = String((await forker.wire.events(root)).at(-2)?.headers.offset)
     const reader = await forker.forked(root)
     expectStatus(200, await forker.wire.ask('DELETE', `/_electric/entities${root}/attachments/a`))
 
     const { root: copy } = await forker.forked(root, { fork_pointer: { offset, sub_offset: 1 } })
 
-    const read = async (url: string, id: string) => await forker.wire.ask('GET', `/_electric/entities${url}/attachments/${id}`)
-    expect((await read(copy.url, 'b')).text).toBe('bytes of b')
-    expect((await read(copy.url, 'a')).status).toBe(404)
-    expect((await read(reader.root.url, 'a')).text).toBe('bytes of a')
+    expect((await forker.attachment(copy.url, 'b')).text).toBe('bytes of b')
+    expect((await forker.attachment(copy.url, 'a')).status).toBe(404)
+    expect((await forker.attachment(reader.root.url, 'a')).text).toBe('bytes of a')
   })
 
-  async function attach(url: string, id: string) {
-    const form = new FormData()
-    form.append('file', new Blob([`bytes of ${id}`]), id)
-    for (const [field, value] of Object.entries({ id, subjectType: 'inbox', subjectKey: 'k' })) form.append(field, value)
-    const { status } = await fetch(`${forker.wire.url}/_electric/entities${url}/attachments`, { method: 'POST', body: form })
-    expect(status).toBe(201)
-  }
   const histories = async (...urls: readonly string[]) => await Promise.all(urls.map(async (url) => await forker.wire.events(url)))
 })

@@ -77,11 +77,20 @@ export async function renewLeases(tx: Transaction, wakeIds: readonly string[]): 
      WHERE c.ctid = r.at`)
 }
 
+export interface EndedLeases {
+  /** Of wakes that work on an entity, or of all others. */
+  readonly ofEntities: boolean
+  /** Wakes that are not asked for. */
+  readonly besides: readonly string[]
+  readonly limit: number
+}
+
 /** Wakes whose lease has ended. Index: subscriptions_by_lease. */
-export async function endedLeases(queryable: Queryable, limit: number): Promise<string[]> {
+export async function endedLeases(queryable: Queryable, { ofEntities, besides, limit }: EndedLeases): Promise<string[]> {
   const { rows } = await queryable.query(sql`
     SELECT wake_id FROM subscriptions
-     WHERE lease_until <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id IS NOT NULL
+     WHERE lease_until <= clock_timestamp() AND tenant_id = ${queryable.tenant} AND wake_id <> ALL (${besides})
+       AND (wake_entity_url IS NOT NULL) = ${ofEntities}
      ORDER BY lease_until
      LIMIT ${limit}`)
   return rows.map((row) => String(row.wake_id))

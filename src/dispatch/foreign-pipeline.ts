@@ -114,7 +114,7 @@ export class ForeignPipeline implements Pipeline {
 
   async delete(path: StreamPath): Promise<DeleteVerdict> {
     const verdict = await this.#streams.delete(path)
-    await dropLinks(this.#database, path)
+    await this.#database.transaction((tx) => dropLinks(tx, path))
     await forgetProgress(this.#database, path) // of another stream of this name
     return verdict
   }

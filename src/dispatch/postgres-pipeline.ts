@@ -113,7 +113,7 @@ export class PostgresPipeline implements Pipeline {
 
   async delete(path: StreamPath): Promise<DeleteVerdict> {
     const verdict = await this.#store.delete(path)
-    await dropLinks(this.#database, path) // links that a crash leaves here wait for nothing, and are forgotten by the next stream of this name
+    await this.#database.transaction((tx) => dropLinks(tx, path)) // links that a crash leaves here wait for nothing, and are forgotten by the next stream of this name
     return verdict
   }
 

@@ -158,10 +158,13 @@ export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]):
 
 /** No pattern names this stream any more; who asked for it by name keeps it. */
 export async function dropPatternLinks(tx: Transaction, path: StreamPath): Promise<void> {
-  await tx.query(sql`
-    WITH dropped AS (
-      DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND NOT is_explicit)
-    UPDATE subscription_links SET is_glob = false WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND is_explicit`)
+  await Promise.all([
+    holdSubscriptions(tx, [], [path]),
+    tx.query(sql`
+      WITH dropped AS (
+        DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND NOT is_explicit)
+      UPDATE subscription_links SET is_glob = false WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND is_explicit`),
+  ])
 }
 
 /** Which of these streams anybody waits for. */
@@ -172,8 +175,11 @@ export async function linkedPaths(queryable: Queryable, paths: readonly StreamPa
 }
 
 /** A stream is no more, and with it what waited for it. */
-export async function dropLinks(queryable: Queryable, path: StreamPath): Promise<void> {
-  await queryable.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path}`)
+export async function dropLinks(tx: Transaction, path: StreamPath): Promise<void> {
+  await Promise.all([
+    holdSubscriptions(tx, [], [path]),
+    tx.query(sql`DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path}`),
+  ])
 }
 
 /** One subscription waits for one stream no more. */

@@ -47,10 +47,13 @@ describe('who waits for a lock holds nothing that comes after it:', () => {
     await inTheWay(async (tx) => {
       await tx.query(ownPatterns)
       const waiting = [forker.fork(source), forker.wire.spawn(spawned)]
-      await eventually(async () => {
-        const { rows } = await tx.query('SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))')
-        return rows.length === 2
-      })
+      await eventually(
+        async () => {
+          const { rows } = await tx.query('SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))')
+          return rows.length === 2
+        },
+        { withinMs: 30_000 },
+      )
       await tx.query('SELECT FROM entities WHERE url = $1 FOR UPDATE NOWAIT', [source])
       await tx.query(`SELECT FROM entity_types WHERE name = 'chat' FOR UPDATE NOWAIT`)
       const { rows } = await tx.query(

@@ -63,6 +63,11 @@ const bundle_ = {
   folderOf: (name, owner) => dirname_(createRequire_(require.resolve(owner)).resolve(name)),
 }`
 
+/** The table of Temporal's messages, 1.4 MB of literal in every thread: V8 reads JSON text in a third of the time. */
+const table = '@temporalio/proto/protos/json-module.js'
+const asJson = (text) =>
+  text.replace(/\.addJSON\((\{[\s\S]*\})\)/, (_, literal) => `.addJSON(JSON.parse(${JSON.stringify(JSON.stringify(JSON.parse(literal)))}))`)
+
 const slashed = (path) => path.split(sep).join('/')
 
 /** A module of ours that asks where it is hears where it was. */
@@ -75,6 +80,7 @@ function packageModule(path) {
   const name = slashed(relative(packages, path))
   if (replaced.has(name)) return replaced.get(name)
   const text = readFileSync(path, 'utf8')
+  if (name === table) return asJson(text)
   const [from, to] = moved.get(name) ?? []
   if (from !== undefined && text.includes(from)) return text.replaceAll(from, to)
   const code = text.replaceAll(/\/\*[\s\S]*?\*\//g, '')

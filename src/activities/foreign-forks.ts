@@ -2,7 +2,8 @@
  * Forking with a foreign stream server, after the reservation: streams in parallel, then everything becomes visible at once (docs/decisions/0012).
  *
  * Streams are forked at the offsets up to which their projections had been drawn when the subtree was looked at: nothing that is appended meanwhile
- * matters. What is to be made was written down by the reservation, one row for each fork: each step reads it, so that a repeated step makes the same.
+ * matters. Rows are taken as they stand: a tag whose event is still on its way is on the copy, and its event is not. What is to be made was written
+ * down by the reservation, one row for each fork: each step reads it, so that a repeated step makes the same.
  * Until `activateForks` everything is undone by `dropForks`; after it nothing is left to do.
  */
 import { ApplicationFailure, Context } from '@temporalio/activity'
@@ -122,8 +123,9 @@ async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: R
     refuseCancelled()
     const verdict = await store.create(path, { fork: { from }, ...(closed ? { closed } : {}), operation: id })
     if (!isRefused(verdict)) return [{ path, tail: verdict.head.tail }]
-    // A shared state that nobody has written yet has no stream; an attachment's is held by our lock, unless it never was there.
-    return verdict.because === 'fork' && verdict.status === 404 ? [] : null
+    // Nothing to copy: a shared state that nobody has written yet has no stream (404); an attachment behind the cut may have been removed since,
+    // while other forks still read it (409). Those that stand are held by our lock (and none was being removed before: `fork-ground.ts`).
+    return verdict.because === 'fork' && (verdict.status === 404 || verdict.status === 409) ? [] : null
   })
   if (others.includes(null)) return false
   const made = { mains, others: others.flatMap((one) => one ?? []) }

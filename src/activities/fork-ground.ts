@@ -3,6 +3,7 @@ import type { AgentsError } from '../domain/errors.js'
 import { mainStream, type Offset, type OperationId, type StreamPath } from '../domain/ids.js'
 import type { ForkVerdict } from '../domain/operations.js'
 import type { Transaction } from '../registry/database.js'
+import { isAnyClaimed } from '../registry/attachments.js'
 import { lockForFork } from '../registry/fork-locks.js'
 import { subtreeOf } from '../registry/forking.js'
 import { shareProgress } from '../registry/projections.js'
@@ -88,6 +89,7 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
       return drawn
     },
     copy: async (tx, { operationId, ids, verdicts, copied, tails }) => {
+      if (await isAnyClaimed(tx, [...copied.values()].flatMap(standingAttachments))) throw new LookAgain() // its removal has not been drawn yet
       for (const [id, { plan }] of copied)
         await lockForFork(
           tx,
@@ -110,4 +112,10 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
     },
     announce: () => undefined,
   }
+}
+
+/** Those that the manifests of the sources name now; what is behind a cut may be long gone. */
+function standingAttachments({ plan: { attachments, copies, cut } }: PlannedFork): readonly StreamPath[] {
+  const behindCut = cut === undefined ? [] : copies.slice(0, 1).map(({ source }) => `${source}/attachments/`)
+  return attachments.map(({ from }) => from).filter((from) => !behindCut.some((prefix) => from.startsWith(prefix)))
 }

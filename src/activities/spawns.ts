@@ -76,7 +76,7 @@ async function carryOut(
       if (appends.kind === 'transaction') {
         const { spawned } = await createTogether(tx, appends, plans)
         const verdicts = verdictsOf(batch, answers, spawned, tx.txid)
-        await recordOutcome(tx, batch.operationId, verdicts)
+        tx.last(() => recordOutcome(tx, batch.operationId, verdicts))
         return { state: 'done', verdicts, spawned }
       }
       const reserved = await insertRows(tx, plans, batch.operationId)

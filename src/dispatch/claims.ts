@@ -163,12 +163,8 @@ export class Claims {
         admitted.set(wakeId, { wakeId, attempt, holder, runnerId: wake.runner_id, tokenHash })
         return { writes: wake.wake_entity_url !== null }
       })
-      await this.#take(
-        tx,
-        [...admitted.values()],
-        [...admitted.keys()].map((id) => wakes.get(id)?.wake_entity_url ?? null),
-      )
-      await endWakes(tx, [...heldBack].map(asHeldBack))
+      const entities = [...admitted.keys()].map((id) => wakes.get(id)?.wake_entity_url ?? null)
+      tx.last(() => Promise.all([this.#take(tx, [...admitted.values()], entities), endWakes(tx, [...heldBack].map(asHeldBack))]))
       return verdicts
     })
   }
@@ -195,31 +191,19 @@ export class Claims {
     const ended = effects.filter(({ ends }) => ends)
     const entities = [...new Set(ended.flatMap(({ wake }) => wake.wake_entity_url ?? []))]
     const endedIds = new Set(ended.map(({ wake }) => wake.wake_id))
-    const [, , , , started] = await Promise.all([
-      setAcked(
-        tx,
-        effects.flatMap(({ acks }) => acks),
-      ),
-      renewLeases(
-        tx,
-        effects.map(({ wake }) => wake.wake_id).filter((id) => !endedIds.has(id)),
-      ),
-      endWakes(
-        tx,
-        ended.map((effect) => ({
-          wakeId: effect.wake.wake_id,
-          as: 'released',
-          acked: Object.fromEntries(effect.acks.map(({ path, offset }) => [path, offset])),
-          lostLeases: 0,
-        })),
-      ),
-      setIdle(tx, entities, Date.now()),
-      this.#parts.waking.start(
-        tx,
-        ended.flatMap(({ wake, next }) => (next === null ? [] : [{ id: wake.id, path: next }])),
-      ),
-    ])
-    const goesOn = new Set(started.map(({ subscriptionId }) => subscriptionId))
+    const next = ended.flatMap(({ wake, next }) => (next === null ? [] : [{ id: wake.id, path: next }]))
+    const acks = effects.flatMap((effect) => effect.acks)
+    const renewed = effects.map(({ wake }) => wake.wake_id).filter((id) => !endedIds.has(id))
+    tx.last(() =>
+      Promise.all([
+        setAcked(tx, acks),
+        renewLeases(tx, renewed),
+        endWakes(tx, ended.map(asReleased)),
+        setIdle(tx, entities, Date.now()),
+        this.#parts.waking.start(tx, next),
+      ]),
+    )
+    const goesOn = new Set(next.map(({ id }) => id))
     return {
       verdicts: outcomes.map((outcome) =>
         outcome instanceof AgentsError ? outcome : { nextWake: outcome.ends && goesOn.has(outcome.wake.id) },
@@ -271,6 +255,14 @@ export class Claims {
 }
 
 const urlOf = ({ path }: LinkState): EntityUrl => path.slice(0, -'/main'.length) as EntityUrl // a main stream: it has an entity
+
+/** A wake whose handler is done with it, or leaves it. */
+const asReleased = ({ wake, acks }: CallbackEffect) => ({
+  wakeId: wake.wake_id,
+  as: 'released' as const,
+  acked: Object.fromEntries(acks.map(({ path, offset }) => [path, offset])),
+  lostLeases: 0,
+})
 
 /** A wake that nobody may work on now: its work stays pending. */
 export const asHeldBack = ({ wake_id, lost_leases }: Pick<LockedWake, 'wake_id' | 'lost_leases'>) =>

@@ -7,7 +7,6 @@ import { changeLinks } from '../registry/shared-state.js'
 /** At most one row per (entity, type, key). Drawing the same rows again changes nothing. */
 export async function drawFrom(tx: Transaction, rows: readonly ProjectionRow[]): Promise<void> {
   if (rows.length === 0) return
-  await project(tx, rows)
   const links = sharedStateLinks(rows)
-  if (links.length > 0) await changeLinks(tx, links)
+  await Promise.all([project(tx, rows), links.length > 0 && changeLinks(tx, links)])
 }

@@ -1,8 +1,13 @@
 /**
- * Deadlines of wakes: deliveries that are due, leases that have ended. Every process looks for both every `deadlinesEveryMs`, by two index scans;
+ * Deadlines of wakes: deliveries that are due, leases that have ended. Every process looks for both every `deadlinesEveryMs`, by index scans;
  * which process carries one out is decided by its row (wakes.ts K3, K4). The clock is the database's.
  *
- * Memory holds nothing but the timer: a crash costs the others nothing.
+ * D1  A look waits for the database and for nothing else: what it has found is carried out beside it, and the next look comes all the same.
+ * D2  Leases of wakes that work on an entity are settled in lanes of their own: settling them may ask a foreign stream server (expiry.ts X1), and one
+ *     that hangs keeps whatever needs it, for as long as a request may take, but neither other wakes nor, by one stream, other entities.
+ * D3  Of each kind this process holds at most `perLook`, and looks past those: memory is bounded, and none is settled twice at once.
+ *
+ * Memory holds the timer and what is under way: a crash costs the others nothing.
  */
 import type { Limits } from '../domain/limits.js'
 import { endedLeases } from '../registry/claims.js'
@@ -10,9 +15,11 @@ import type { Database } from '../registry/database.js'
 import { takeDueWakes } from '../registry/deliveries.js'
 import type { Deliveries } from './deliveries.js'
 import type { Expiry } from './expiry.js'
+import { OriginLanes } from './origin-lanes.js'
 
 const perLook = 256
-const expiriesAtOnce = 16
+const kinds = ['of an entity', 'of no entity'] as const
+const expiriesAtOnce = 16 // of each kind
 
 export interface DeadlinesParts {
   readonly database: Database
@@ -24,6 +31,9 @@ export interface DeadlinesParts {
 
 export class Deadlines {
   readonly #parts: DeadlinesParts
+  readonly #lanes = new OriginLanes({ perOrigin: expiriesAtOnce, most: expiriesAtOnce * kinds.length, maxWaiting: perLook * kinds.length })
+  /** Wakes that are being settled, or wait for it (D3). */
+  readonly #held = { 'of an entity': new Set<string>(), 'of no entity': new Set<string>() }
   #timer: NodeJS.Timeout | null = null
   #look: Promise<void> | null = null
   #isStopped = false
@@ -40,6 +50,8 @@ export class Deadlines {
     this.#isStopped = true
     if (this.#timer !== null) clearTimeout(this.#timer)
     await this.#look
+    this.#lanes.clear()
+    await this.#lanes.drained()
   }
 
   #schedule(): void {
@@ -58,17 +70,32 @@ export class Deadlines {
 
   async #lookOnce(): Promise<void> {
     const { database, deliveries, limits } = this.#parts
-    const [due, ended] = await Promise.all([takeDueWakes(database, perLook, limits.wakeOwnedMs), endedLeases(database, perLook)])
+    const [due] = await Promise.all([
+      takeDueWakes(database, perLook, limits.wakeOwnedMs),
+      ...kinds.map(async (kind) => await this.#lookForEnded(kind)),
+    ])
     deliveries.deliver(due)
-    await this.#expireAll([...ended])
   }
 
-  async #expireAll(wakeIds: string[]): Promise<void> {
-    const { expiry, warn } = this.#parts
-    const lane = async () => {
-      for (let wakeId = wakeIds.pop(); wakeId !== undefined; wakeId = wakeIds.pop())
-        await expiry.expire(wakeId).catch((failure: unknown) => warn(failure, 'a lease that has ended could not be settled'))
+  async #lookForEnded(kind: (typeof kinds)[number]): Promise<void> {
+    const held = this.#held[kind]
+    if (held.size >= perLook) return
+    const ended = await endedLeases(this.#parts.database, {
+      ofEntities: kind === 'of an entity',
+      besides: [...held],
+      limit: perLook - held.size,
+    })
+    for (const wakeId of ended) {
+      held.add(wakeId)
+      this.#lanes.add(kind, async () => {
+        await this.#expire(wakeId)
+        held.delete(wakeId)
+      })
     }
-    await Promise.all(Array.from({ length: expiriesAtOnce }, lane))
+  }
+
+  async #expire(wakeId: string): Promise<void> {
+    const { expiry, warn } = this.#parts
+    await expiry.expire(wakeId).catch((failure: unknown) => warn(failure, 'a lease that has ended could not be settled'))
   }
 }

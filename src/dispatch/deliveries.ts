@@ -153,25 +153,19 @@ export class Deliveries {
     const { database, limits } = this.#parts
     const wakeIds = [...new Set(wakes.map(({ wakeId }) => wakeId))]
     const { begun, stopping } = await database.transaction(async (tx) => {
-      const [statuses, rows, mine, links] = await Promise.all([
+      const [statuses, rows, mine, links, heads] = await Promise.all([
         lockWakeEntities(tx, wakeIds),
         lockWakes(tx, wakeIds),
         beginDeliveries(tx, wakes, limits.deliveryLimitMs + attemptMarginMs),
         linksOfWakes(tx, wakeIds),
+        findEntityHeads(tx, [...new Set(wakes.flatMap(({ entityUrl }) => entityUrl ?? []))]),
       ])
-      const heads = await findEntityHeads(tx, [...statuses.keys()])
       const ours = [...rows.values()].flatMap((row) => (mine.has(row.wake_id) ? [{ ...row, attempts: row.attempts + 1 }] : []))
       const isIdle = (wake: LockedWake) => isHeldBack(wake, statuses) || !hasWork(wake, links)
       const heldBack = ours.filter(isIdle)
       const delivered = ours.filter((wake) => !isIdle(wake))
-      await Promise.all([
-        setRunning(
-          tx,
-          delivered.filter(({ type }) => type === 'webhook').flatMap(({ wake_entity_url }) => wake_entity_url ?? []),
-          Date.now(),
-        ),
-        endWakes(tx, heldBack.map(asHeldBack)),
-      ])
+      const running = delivered.filter(({ type }) => type === 'webhook').flatMap(({ wake_entity_url }) => wake_entity_url ?? [])
+      tx.last(() => Promise.all([setRunning(tx, running, Date.now()), endWakes(tx, heldBack.map(asHeldBack))]))
       return {
         begun: new Map(delivered.map((wake) => [wake.wake_id, begunOf(wake, links, heads)])),
         stopping: heldBack.flatMap(({ wake_entity_url: url }) => (url !== null && statuses.get(url) === 'stopping' ? [url] : [])),
@@ -186,7 +180,7 @@ export class Deliveries {
   }
 
   async #deliveredAll(wakeIds: readonly string[]): Promise<readonly true[]> {
-    await this.#parts.database.transaction(async (tx) => await Promise.all([lockWakes(tx, wakeIds), setDelivered(tx, wakeIds)]))
+    await this.#parts.database.transaction(async (tx) => tx.last(() => Promise.all([lockWakes(tx, wakeIds), setDelivered(tx, wakeIds)])))
     return wakeIds.map(() => true)
   }
 

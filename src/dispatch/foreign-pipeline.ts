@@ -2,10 +2,9 @@
  * The pipeline with a foreign stream server: an intent row closes the gap between an append and its consequences (design §4).
  *
  * F1  An append to a main stream is written down (with its bytes) before it is sent; its producer id is the intent's, so repeating it is harmless.
- * F2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry.
- * F3  Consequences are drawn in stream order and once: `stream_progress` moves only from where the reader read (compare-and-set).
- * F4  Whoever writes an intent works on it for `appendIntentOwnedMs` at most; afterwards it belongs to `sweep`, on any replica.
- * F5  An append through the stream protocol goes on as it came, producer and all: only that it may have landed is written down, so that its
+ * F2  Whoever writes an intent works on it for `appendIntentOwnedMs` at most; afterwards it belongs to `sweep`, on any replica. It stands until the
+ *     consequences of its entry have been drawn (`foreign-consequences.ts` C2), or none can come.
+ * F3  An append through the stream protocol goes on as it came, producer and all: only that it may have landed is written down, so that its
  *     consequences are drawn. One that nobody was told of need not land. What a handler appended whose claim ended meanwhile leaves no run open.
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
@@ -13,16 +12,14 @@
 import { randomUUID } from 'node:crypto'
 import type { EntityStatus } from '../domain/entity.js'
 import { type AgentsError, errors } from '../domain/errors.js'
-import { tellsOfLostWake } from '../domain/events.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
-import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
+import { entityOfMainStream, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Database, Transaction } from '../registry/database.js'
-import { lostDispatchPolicy } from '../registry/entities.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
-import { advanceProgress, progressOf } from '../registry/projections.js'
+import { advanceProgress } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { forgetProgress } from '../registry/subscription-editing.js'
 import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
@@ -32,27 +29,22 @@ import {
   type CreateVerdict,
   type DeleteVerdict,
   isRefused,
-  type StoredEvents,
   type StreamStore,
 } from '../streams/store.js'
-import { drawFrom } from './consequences.js'
 import { closeFencedRuns } from './fenced-runs.js'
+import { ForeignConsequences } from './foreign-consequences.js'
 import {
   barOf,
   entitiesAskedBy,
-  lastOfEach,
   type Pipeline,
   type PipelineAppend,
   type PipelineVerdict,
-  projectionRows,
   resumedBy,
   type Together,
   writtenBy,
 } from './pipeline.js'
-import type { Appended, Waking } from './waking.js'
+import type { Waking } from './waking.js'
 
-/** Events read at once while consequences are drawn. */
-const eventsPerStep = 1_000
 const intentsPerSweep = 200
 const parallelStreams = 16
 
@@ -68,6 +60,7 @@ export class ForeignPipeline implements Pipeline {
   readonly #database: Database
   readonly #streams: StreamStore
   readonly #waking: Waking
+  readonly #consequences: ForeignConsequences
   readonly #admissions: GroupCommit<PipelineAppend, Admission>
   readonly #ownedMs: number
   #inFlight = 0
@@ -77,6 +70,7 @@ export class ForeignPipeline implements Pipeline {
     this.#database = database
     this.#streams = streams
     this.#waking = waking
+    this.#consequences = new ForeignConsequences({ database, streams, waking })
     this.#ownedMs = limits.appendIntentOwnedMs
     this.#admissions = new GroupCommit((appends) => this.#admit(appends), {
       maxBatch: limits.maxAppendBatch,
@@ -112,15 +106,9 @@ export class ForeignPipeline implements Pipeline {
         return (await linkedPaths(tx, [path])).has(path)
       })
       const verdict = await this.#streams.create(path, request)
-      if (isLinked && verdict.outcome === 'created' && isBareFork(path, request)) await this.#passOver(path, verdict.head.tail)
-      if (verdict.outcome !== 'refused' && (isLinked || (await this.#isLinked(path)))) await this.#drawConsequences(path, null)
+      if (isLinked && verdict.outcome === 'created' && isBareFork(path, request)) await this.#consequences.passOver(path, verdict.head.tail)
+      if (verdict.outcome !== 'refused' && (isLinked || (await this.#isLinked(path)))) await this.#consequences.draw(path, null)
       return verdict
-    })
-  }
-
-  async #passOver(path: StreamPath, copied: Offset): Promise<void> {
-    await this.#database.transaction(async (tx) => {
-      if (await advanceProgress(tx, path, null, copied)) await this.#waking.made(tx, [{ path, tail: copied, copied }], [])
     })
   }
 
@@ -134,7 +122,7 @@ export class ForeignPipeline implements Pipeline {
   /** A link that was made meanwhile has not been seen by this append, so the append looks for it (`tails.ts` T1). */
   async #appendUnlinked(append: PipelineAppend): Promise<AppendVerdict> {
     const verdict = await this.#streams.append(append.path, append)
-    if (verdict.outcome === 'appended' && (await this.#isLinked(append.path))) await this.#drawConsequences(append.path, null)
+    if (verdict.outcome === 'appended' && (await this.#isLinked(append.path))) await this.#consequences.draw(append.path, null)
     return verdict
   }
 
@@ -201,18 +189,7 @@ export class ForeignPipeline implements Pipeline {
 
   /** Draws the consequences of all that stands on these streams, also of what was written when they were made; of those that are no more it forgets the tail. */
   async catchUp(paths: readonly StreamPath[]): Promise<void> {
-    const progress = await progressOf(this.#database, paths)
-    const waiting = [...paths]
-    const lane = async () => {
-      for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) await this.#catchUp(path, progress.get(path))
-    }
-    await this.#counted(async () => await Promise.all(Array.from({ length: Math.min(parallelStreams, paths.length) }, lane)))
-  }
-
-  /** A stream whose tail is where it was drawn to before is drawn: neither of the two goes back. */
-  async #catchUp(path: StreamPath, drawn: Offset | undefined): Promise<void> {
-    const head = await this.#streams.head(path)
-    if (isRefused(head) || head.head.tail !== drawn) await this.#drawConsequences(path, null)
+    await this.#counted(async () => await this.#consequences.catchUp(paths))
   }
 
   /** Takes over what dead processes left. How many intents were landed. */
@@ -228,7 +205,7 @@ export class ForeignPipeline implements Pipeline {
     const lane = async () => {
       for (let stream = streams.pop(); stream !== undefined; stream = streams.pop())
         for (const intent of stream)
-          if (isWatch(intent)) await this.#drawConsequences(intent.path, intent.id)
+          if (isWatch(intent)) await this.#consequences.draw(intent.path, intent.id)
           else await this.#land(intent, { mayHaveLanded: true })
     }
     await Promise.all(Array.from({ length: parallelStreams }, lane))
@@ -267,19 +244,19 @@ export class ForeignPipeline implements Pipeline {
     })
   }
 
-  /** F5. */
+  /** F3. */
   async #passOn(append: PipelineAppend, intent: AppendIntent): Promise<AppendVerdict> {
     const verdict = await this.#streams.append(append.path, append)
     if (isRefused(verdict)) {
       await deleteIntents(this.#database, [intent.id])
       return verdict
     }
-    await this.#drawConsequences(append.path, intent.id)
+    await this.#consequences.draw(append.path, intent.id)
     await closeFencedRuns(this.#database, this, append)
     return verdict
   }
 
-  /** F1, F2. A refusal of the stream server (closed, missing) is final: there will be no entry to draw consequences from. */
+  /** F1. A refusal of the stream server (closed, missing) is final: there will be no entry to draw consequences from. */
   async #land(intent: AppendIntent, attempt: { readonly mayHaveLanded?: boolean } = {}): Promise<AppendVerdict> {
     const verdict = await this.#streams.append(intent.path, {
       contentType: 'application/json',
@@ -289,55 +266,13 @@ export class ForeignPipeline implements Pipeline {
       ...attempt,
     })
     if (isRefused(verdict)) await deleteIntents(this.#database, [intent.id])
-    else await this.#drawConsequences(intent.path, intent.id)
+    else await this.#consequences.draw(intent.path, intent.id)
     // To our callers an intent that had landed before is an append like any other.
     return verdict.outcome === 'duplicate' ? { outcome: 'appended', tail: verdict.tail ?? zeroOffset, closed: verdict.closed } : verdict
   }
-
-  /** F3: from where the stream was processed to its tail, step by step, with the intent cleared in the last step. */
-  async #drawConsequences(path: StreamPath, intentId: string | null): Promise<void> {
-    for (;;) {
-      const from = (await progressOf(this.#database, [path])).get(path) ?? null
-      const read = await this.#readFrom(path, from ?? zeroOffset)
-      if (read === null) return await this.#forget(path, intentId)
-      const moved = await this.#database.transaction(async (tx) => {
-        const url = entityOfMainStream(path)
-        const policy = url === null ? null : await lostDispatchPolicy(tx, url) // A3, for entities that have not ended
-        if (!(await moveProgress(tx, path, from, read.next))) return false
-        await drawFrom(tx, lastOfEach(projectionRows(path, read.events)))
-        const before = from ?? zeroOffset
-        if (read.next !== before) await this.#wake(tx, { path, before, policy }, read)
-        if (read.upToDate && intentId !== null) await deleteIntents(tx, [intentId])
-        return true
-      })
-      if (moved && read.upToDate) return
-    }
-  }
-
-  /** The stream is gone, and so is what it said. */
-  async #forget(path: StreamPath, intentId: string | null): Promise<void> {
-    if (intentId === null) await forgetProgress(this.#database, path)
-    else await deleteIntents(this.#database, [intentId])
-  }
-
-  async #wake(tx: Transaction, appended: Appended, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {
-    const tellsOnly = isOneEntry(events) && events.some(({ item }) => tellsOfLostWake(item))
-    if (tellsOnly) return await this.#waking.passedOver(tx, appended.path, appended.before, next)
-    await this.#waking.appended(tx, [appended])
-  }
-
-  /** What follows from entries is only asked of main streams; of others how far they reach. */
-  async #readFrom(path: StreamPath, after: Offset): Promise<Pick<StoredEvents, 'events' | 'next' | 'upToDate'> | null> {
-    if (entityOfMainStream(path) === null) {
-      const verdict = await this.#streams.head(path)
-      return isRefused(verdict) ? null : { events: [], next: verdict.head.tail, upToDate: true }
-    }
-    const read = await this.#streams.readEvents(path, after, eventsPerStep)
-    return 'outcome' in read ? null : read
-  }
 }
 
-/** What is written down of an append through the stream protocol is only where to look: its bytes are its client's to repeat (F5). */
+/** What is written down of an append through the stream protocol is only where to look: its bytes are its client's to repeat (F3). */
 function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent {
   const intent = { id: randomUUID(), path }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
@@ -347,17 +282,10 @@ function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent 
 const isBareFork = (path: StreamPath, { fork, body }: CreateRequest): boolean =>
   fork !== undefined && (body?.length ?? 0) === 0 && entityOfMainStream(path) === null
 
-const isOneEntry = (events: StoredEvents['events']): boolean => events.every(({ entry }) => entry === events[0]?.entry)
-
 const isWatch = ({ body, closes }: AppendIntent): boolean => body.length === 0 && !closes
 
 function byPath(intents: readonly AppendIntent[]): AppendIntent[][] {
   const groups = new Map<StreamPath, AppendIntent[]>()
   for (const intent of intents) groups.set(intent.path, [...(groups.get(intent.path) ?? []), intent])
   return [...groups.values()]
-}
-
-/** A stream whose progress already stands at `to` needs no move. */
-async function moveProgress(tx: Transaction, path: StreamPath, from: Offset | null, to: Offset): Promise<boolean> {
-  return from === to || (await advanceProgress(tx, path, from, to))
 }

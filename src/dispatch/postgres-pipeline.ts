@@ -46,6 +46,13 @@ export interface PipelineCreate extends NewStream {
   readonly waking?: number
 }
 
+interface AppendEnding {
+  /** The answer of `lock` to these appends. */
+  readonly locked?: LockedStreams
+  /** Whether nothing else is asked in the transaction: what starts wakes travels with its commit. */
+  readonly isLast?: boolean
+}
+
 export interface PostgresPipelineParts {
   readonly database: Database
   readonly store: StreamStore
@@ -136,13 +143,17 @@ export class PostgresPipeline implements Pipeline {
   }
 
   /** Appends with their consequences inside the caller's transaction; after its commit the caller calls `announce`. */
-  async appendIn(tx: Transaction, appends: readonly PipelineAppend[], locked?: LockedStreams): Promise<readonly AppendVerdict[]> {
+  async appendIn(tx: Transaction, appends: readonly PipelineAppend[], ending: AppendEnding = {}): Promise<readonly AppendVerdict[]> {
     if (appends.length === 0) return []
-    const verdicts = await this.#streams.append(tx, appends, locked)
-    const rows = appends.flatMap((append, index) => consequencesOf(append, verdicts[index]))
-    const appended = appends.flatMap((append, index) => appendedBy(append, verdicts[index]))
-    await Promise.all([drawFrom(tx, lastOfEach(rows)), this.#waking.appended(tx, appended)]) // in this order (database.ts D7)
-    return verdicts
+    const { locked, isLast = false } = ending
+    return await this.#streams.append(tx, appends, {
+      ...(locked === undefined ? {} : { locked }),
+      along: async (verdicts) => {
+        const rows = appends.flatMap((append, index) => consequencesOf(append, verdicts[index]))
+        const appended = appends.flatMap((append, index) => appendedBy(append, verdicts[index]))
+        await Promise.all([drawFrom(tx, lastOfEach(rows)), this.#waking.appended(tx, appended, { isLast })]) // in this order (database.ts D7)
+      },
+    })
   }
 
   announce(paths: readonly StreamPath[]): void {
@@ -194,7 +205,7 @@ export class PostgresPipeline implements Pipeline {
     const written = writtenBy(appends)
     if (paused.length > 0) await resumePaused(tx, paused, Date.now())
     const [locked, statuses, tokens] = await Promise.all([
-      this.#streams.lock(tx, [...new Set(appends.map((append) => append.path))]),
+      this.#streams.lock(tx, appends),
       asked.length > 0 ? statusesOf(tx, asked) : new Map<string, EntityStatus>(), // answered after the lock (database.ts D7)
       written.length > 0 ? writeTokenHashes(tx, written) : new Map<string, Buffer>(),
     ])
@@ -202,7 +213,7 @@ export class PostgresPipeline implements Pipeline {
     const admitted = appends.filter((_, index) => bars[index] === null)
     const resumed = resumedBy(admitted, statuses)
     if (resumed.length > 0) throw new Paused(resumed)
-    const appended = (await this.appendIn(tx, admitted, locked)).values()
+    const appended = (await this.appendIn(tx, admitted, { locked, isLast: true })).values()
     return bars.map((error) => (error === null ? (appended.next().value as AppendVerdict) : { outcome: 'barred', error }))
   }
 }

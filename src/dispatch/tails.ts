@@ -49,7 +49,11 @@ export function ownTails(streams: Pick<TransactionalStreams, 'lock'>): Tails {
     below: (queryable, prefix) => pages((after) => streamsIn(queryable, { prefix, after, limit: perPage })),
     catchUp: async () => undefined,
     hold: async (tx, paths) => {
-      if (paths.length > 0) await streams.lock(tx, paths)
+      if (paths.length > 0)
+        await streams.lock(
+          tx,
+          paths.map((path) => ({ path })),
+        )
     },
   }
 }

@@ -101,14 +101,16 @@ export class Waking {
     this.#rewriteLoopbackTo = rewriteLoopbackTo
   }
 
-  /** A1. To be called after the appends, whose streams are locked. */
-  async appended(tx: Transaction, appended: readonly Appended[]): Promise<void> {
+  /** A1. To be called after the appends, whose streams are locked. `isLast`: nothing else is asked in the transaction. */
+  async appended(tx: Transaction, appended: readonly Appended[], { isLast = false } = {}): Promise<void> {
     if (appended.length === 0) return
     const paths = [...new Set(appended.map(({ path }) => path))]
     const subscribers = await lockSubscribers(tx, paths)
     const lost = this.#lostBy(appended, subscribers)
     await insertEntitySubscriptions(tx, lost)
-    await this.#start(tx, lost.length === 0 ? subscribers : await lockSubscribers(tx, paths))
+    const woken = lost.length === 0 ? subscribers : await lockSubscribers(tx, paths)
+    if (isLast) tx.last(() => this.#start(tx, woken))
+    else await this.#start(tx, woken)
   }
 
   /**

@@ -31,6 +31,14 @@ export async function endClaim(queryable: Queryable, { path, claimed_by }: Attac
   return count === 1
 }
 
+/** Whether any of these paths is being stored or removed. */
+export async function isAnyClaimed(queryable: Queryable, paths: readonly StreamPath[]): Promise<boolean> {
+  if (paths.length === 0) return false
+  const { rows } = await queryable.query(sql`
+    SELECT FROM attachment_claims WHERE tenant_id = ${queryable.tenant} AND path = ANY (${paths}) LIMIT 1`)
+  return rows.length > 0
+}
+
 /** Takes over claims whose deadline has passed, under the name `claimedBy`. Replicas take different ones. */
 export async function takeLapsedClaims(tx: Transaction, claimedBy: string, forMs: number, limit: number): Promise<AttachmentClaim[]> {
   const { rows } = await tx.query(sql`

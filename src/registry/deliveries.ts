@@ -3,7 +3,7 @@
  */
 import type { EntityUrl } from '../domain/ids.js'
 import type { SubscriptionType } from '../domain/subscriptions.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 
 /** A wake that is to be delivered now. */
 export interface StartedWake {
@@ -35,30 +35,34 @@ export async function beginDeliveries(
   wakes: readonly { readonly wakeId: string; readonly attempts: number }[],
   limitMs: number,
 ): Promise<ReadonlySet<string>> {
-  const { rows } = await tx.query(sql`
+  const { rows } = await tx.query(keyed`
     UPDATE subscriptions s SET attempts = s.attempts + 1, due_at = clock_timestamp() + ${limitMs} * interval '1 ms'
-      FROM unnest(${wakes.map((w) => w.wakeId)}::text[], ${wakes.map((w) => w.attempts)}::int4[]) AS i (wake_id, attempts)
-     WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C" AND s.attempts = i.attempts AND s.lease_until IS NULL
+      FROM (SELECT k.ctid AS at
+              FROM unnest(${wakes.map((w) => w.wakeId)}::text[], ${wakes.map((w) => w.attempts)}::int4[]) AS i (wake_id, attempts)
+             CROSS JOIN LATERAL (SELECT ctid FROM subscriptions
+                                  WHERE tenant_id = ${tx.tenant} AND wake_id = i.wake_id COLLATE "C" AND attempts = i.attempts AND lease_until IS NULL
+                                 OFFSET 0) k) i
+     WHERE s.ctid = i.at
     RETURNING s.wake_id`)
   return new Set(rows.map((row) => String(row.wake_id)))
 }
 
-/** The handler has taken these wakes: from now on their lease runs, unless a callback has started it already. */
+/** The handler has taken these locked wakes: from now on their lease runs, unless a callback has started it already. */
 export async function setDelivered(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
-  await tx.query(sql`
-    WITH taken AS (
-      SELECT id FROM subscriptions
-       WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}) AND lease_until IS NULL
-       ORDER BY id
-         FOR NO KEY UPDATE
-    ), delivered AS (
+  await tx.query(keyed`
+    WITH delivered AS (
       UPDATE subscriptions s
          SET due_at = NULL, failures = 0, last_error = NULL, lease_until = clock_timestamp() + lease_ttl_ms * interval '1 ms'
-        FROM taken
-       WHERE s.tenant_id = ${tx.tenant} AND s.id = taken.id
+        FROM (SELECT k.ctid AS at
+                FROM unnest(${wakeIds}::text[]) AS i (wake_id)
+               CROSS JOIN LATERAL (SELECT ctid FROM subscriptions
+                                    WHERE tenant_id = ${tx.tenant} AND wake_id = i.wake_id COLLATE "C" AND lease_until IS NULL OFFSET 0) k) i
+       WHERE s.ctid = i.at
       RETURNING s.wake_id)
     UPDATE wake_notifications n SET delivery_status = 'delivered', delivered_at = now()
-      FROM delivered WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = delivered.wake_id`)
+      FROM (SELECT k.ctid AS at FROM delivered
+             CROSS JOIN LATERAL (SELECT ctid FROM wake_notifications WHERE tenant_id = ${tx.tenant} AND wake_id = delivered.wake_id OFFSET 0) k) d
+     WHERE n.ctid = d.at`)
 }
 
 /**

@@ -14,7 +14,7 @@ import { entityStatuses } from '../domain/entity.js'
 import type { EffectiveSchemas } from '../domain/entity-types.js'
 import { effectiveSchemas } from '../domain/entity-types.js'
 import { type EntityUrl, mainStream, type PrincipalUrl } from '../domain/ids.js'
-import { type Queryable, type Row, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
 
 /** An entity without the schema copies, which only few callers need and which can be large. */
 export type EntityHead = Omit<Entity, 'inbox_schemas' | 'state_schemas'>
@@ -54,22 +54,22 @@ const byUrl = <Found extends { readonly url: EntityUrl }>(rows: readonly Row[], 
 
 /** These entities, complete with their schema copies. */
 export async function findEntities(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, Entity>> {
-  const { rows } = await queryable.query(sql`
-    SELECT url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, inbox_schemas, state_schemas,
+  const { rows } = await queryable.query(keyed`
+    SELECT e.url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, inbox_schemas, state_schemas,
            created_at, updated_at
-      FROM entities
-     WHERE tenant_id = ${queryable.tenant} AND url = ANY (${urls}) AND reserved_by IS NULL`)
+      FROM unnest(${urls}::text[]) AS i (url)
+     CROSS JOIN LATERAL (SELECT * FROM entities WHERE tenant_id = ${queryable.tenant} AND url = i.url COLLATE "C" AND reserved_by IS NULL OFFSET 0) e`)
   return byUrl(rows, entityRow)
 }
 
 /** These entities as a reader sees them. */
 export async function findEntityHeads(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, FoundEntity>> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT e.url, e.type, e.status, e.dispatch_policy, e.tags, e.spawn_args, e.sandbox, e.parent, e.created_by, e.type_revision,
            e.created_at, e.updated_at, t.externally_writable_collections AS writable_collections, t.default_dispatch_policy
-      FROM entities e
-      LEFT JOIN entity_types t ON t.tenant_id = e.tenant_id AND t.name = e.type
-     WHERE e.tenant_id = ${queryable.tenant} AND e.url = ANY (${urls}) AND e.reserved_by IS NULL`)
+      FROM unnest(${urls}::text[]) AS i (url)
+     CROSS JOIN LATERAL (SELECT * FROM entities WHERE tenant_id = ${queryable.tenant} AND url = i.url COLLATE "C" AND reserved_by IS NULL OFFSET 0) e
+      LEFT JOIN LATERAL (SELECT * FROM entity_types WHERE tenant_id = ${queryable.tenant} AND name = e.type OFFSET 0) t ON true`)
   return byUrl(rows, foundRow)
 }
 
@@ -105,11 +105,11 @@ const schemasRow = z.object({
 
 /** The effective schemas of these entities (spec/01 §5.3). */
 export async function findEffectiveSchemas(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, EffectiveSchemas>> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT e.url, e.inbox_schemas, e.state_schemas, t.inbox_schemas AS type_inbox_schemas, t.state_schemas AS type_state_schemas
-      FROM entities e
-      LEFT JOIN entity_types t ON t.tenant_id = e.tenant_id AND t.name = e.type
-     WHERE e.tenant_id = ${queryable.tenant} AND e.url = ANY (${urls}) AND e.reserved_by IS NULL`)
+      FROM unnest(${urls}::text[]) AS i (url)
+     CROSS JOIN LATERAL (SELECT * FROM entities WHERE tenant_id = ${queryable.tenant} AND url = i.url COLLATE "C" AND reserved_by IS NULL OFFSET 0) e
+      LEFT JOIN LATERAL (SELECT * FROM entity_types WHERE tenant_id = ${queryable.tenant} AND name = e.type OFFSET 0) t ON true`)
   return new Map(
     rows.map((raw) => {
       const row = schemasRow.parse(raw)

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { DispatchPolicy, EntityType, JsonSchema, SchemaMap, SlashCommand, WritableCollections } from '../domain/entity.js'
 import type { TypeDefinition } from '../domain/entity-types.js'
 import type { PrincipalUrl } from '../domain/ids.js'
-import { type Queryable, type Row, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
 
 export interface RegisteredType {
   readonly type: EntityType
@@ -32,10 +32,10 @@ const managersRow = z.object({ managers: tree<readonly PrincipalUrl[]>() })
 const registered = (row: Row): RegisteredType => ({ type: typeRow.parse(row), ...managersRow.parse(row) })
 
 export async function findEntityTypes(queryable: Queryable, names: readonly string[]): Promise<ReadonlyMap<string, RegisteredType>> {
-  const { rows } = await queryable.query(sql`
-    SELECT t.*, ARRAY(SELECT m.principal FROM entity_type_managers m WHERE m.tenant_id = t.tenant_id AND m.entity_type = t.name) AS managers
-      FROM entity_types t
-     WHERE t.tenant_id = ${queryable.tenant} AND t.name = ANY (${names})`)
+  const { rows } = await queryable.query(keyed`
+    SELECT t.*, ARRAY(SELECT m.principal FROM entity_type_managers m WHERE m.tenant_id = ${queryable.tenant} AND m.entity_type = t.name) AS managers
+      FROM unnest(${names}::text[]) AS i (name)
+     CROSS JOIN LATERAL (SELECT * FROM entity_types WHERE tenant_id = ${queryable.tenant} AND name = i.name COLLATE "C" OFFSET 0) t`)
   return new Map(rows.map(registered).map((found) => [found.type.name, found]))
 }
 

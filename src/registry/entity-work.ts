@@ -1,6 +1,6 @@
 /** Which entities are in the hands of a handler, and what their status says of it (spec/06 §11, spec/05 §6). */
 import type { EntityUrl } from '../domain/ids.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 import { wakeWaiters } from './waiters.js'
 
 /** Whether a wake of this entity is in its handler's hands. */
@@ -21,19 +21,32 @@ export async function workedOn(queryable: Queryable, urls: readonly EntityUrl[])
 /** Moves entities that wait to `running`; whoever is paused, stopping or ended stays so. The caller has locked them. */
 export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
   if (urls.length === 0) return
-  await tx.query(sql`
-    UPDATE entities SET status = 'running', updated_at = ${atMs}
-     WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND status IN ('idle', 'spawning')`)
+  await tx.query(keyed`
+    UPDATE entities e SET status = 'running', updated_at = ${atMs}
+      FROM (SELECT k.ctid AS at
+              FROM unnest(${urls}::text[]) AS i (url)
+             CROSS JOIN LATERAL (SELECT ctid FROM entities
+                                  WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" AND status IN ('idle', 'spawning') OFFSET 0) k) i
+     WHERE e.ctid = i.at`)
 }
 
-/** Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. Who waits for them is told. */
+/**
+ * Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. Who waits for them is told. The caller
+ * has locked them.
+ */
 export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
   if (urls.length === 0) return
-  await tx.query(sql`
+  const changed = tx.query(keyed`
     UPDATE entities e SET status = 'idle', updated_at = ${atMs}
-     WHERE e.tenant_id = ${tx.tenant} AND e.url = ANY (${urls}) AND e.status IN ('running', 'spawning')
-       AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL)`)
-  await wakeWaiters(tx, urls)
+      FROM (SELECT k.ctid AS at
+              FROM unnest(${urls}::text[]) AS i (url)
+             CROSS JOIN LATERAL (SELECT ctid FROM entities
+                                  WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" AND status IN ('running', 'spawning') OFFSET 0) k
+             WHERE NOT EXISTS (SELECT FROM (SELECT lease_until FROM subscriptions
+                                             WHERE tenant_id = ${tx.tenant} AND wake_entity_url = i.url COLLATE "C" OFFSET 0) s
+                                WHERE s.lease_until IS NOT NULL OFFSET 0)) i
+     WHERE e.ctid = i.at`)
+  await Promise.all([changed, wakeWaiters(tx, urls)]) // in this order (database.ts D7, waiters.ts W2)
 }
 
 /** Entities that are to stop, and that nobody works on, or for longer than `graceMs`. */

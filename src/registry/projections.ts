@@ -2,27 +2,35 @@
 import type { JsonObject } from '../domain/entity.js'
 import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import type { ProjectionChange } from '../domain/projection.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 
 export interface ProjectionRow extends ProjectionChange {
   readonly entity_url: EntityUrl
 }
 
-/** Applies the last row of each key; the caller hands over at most one row per (entity, type, key). */
+/** Applies the last row of each key; the caller hands over at most one row per (entity, type, key), and holds the streams that they come from. */
 export async function project(tx: Transaction, rows: readonly ProjectionRow[]): Promise<void> {
   const kept = rows.filter((row) => row.value !== null)
   const removed = rows.filter((row) => row.value === null)
-  if (kept.length > 0)
-    await tx.query(sql`
+  const inserted =
+    kept.length > 0 &&
+    tx.query(keyed`
       INSERT INTO projections (tenant_id, entity_url, type, key, value, entry)
       SELECT ${tx.tenant}, i.* FROM unnest(${kept.map((r) => r.entity_url)}::text[], ${kept.map((r) => r.type)}::text[], ${kept.map((r) => r.key)}::text[],
                                            ${kept.map((r) => r.value)}::text[], ${kept.map((r) => r.entry)}::text[]) AS i
           ON CONFLICT (tenant_id, entity_url, type, key) DO UPDATE SET value = excluded.value, entry = excluded.entry`)
-  if (removed.length > 0)
-    await tx.query(sql`
+  const deleted =
+    removed.length > 0 &&
+    tx.query(keyed`
       DELETE FROM projections p
-       USING unnest(${removed.map((r) => r.entity_url)}::text[], ${removed.map((r) => r.type)}::text[], ${removed.map((r) => r.key)}::text[]) AS i (url, type, key)
-       WHERE p.tenant_id = ${tx.tenant} AND p.entity_url = i.url COLLATE "C" AND p.type = i.type AND p.key = i.key COLLATE "C"`)
+       USING (SELECT k.ctid AS at
+                FROM unnest(${removed.map((r) => r.entity_url)}::text[], ${removed.map((r) => r.type)}::text[], ${removed.map((r) => r.key)}::text[])
+                     AS i (url, type, key)
+               CROSS JOIN LATERAL (SELECT ctid FROM projections
+                                    WHERE tenant_id = ${tx.tenant} AND entity_url = i.url COLLATE "C" AND type = i.type AND key = i.key COLLATE "C"
+                                   OFFSET 0) k) i
+       WHERE p.ctid = i.at`)
+  await Promise.all([inserted, deleted])
 }
 
 /** The projected rows of an entity, by type and key. */

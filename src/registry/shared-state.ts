@@ -40,17 +40,20 @@ export async function lockSharedState(tx: Transaction, id: string): Promise<void
 export async function changeLinks(tx: Transaction, changes: readonly SharedStateLinkChange[]): Promise<void> {
   const kept = changes.filter(({ id }) => id !== null)
   const removed = changes.filter(({ id }) => id === null)
-  if (kept.length > 0)
-    await tx.query(sql`
+  const inserted =
+    kept.length > 0 &&
+    tx.query(sql`
       INSERT INTO shared_state_links (tenant_id, owner_url, manifest_key, shared_state_id)
       SELECT ${tx.tenant}, i.owner_url, i.manifest_key, i.id
         FROM unnest(${kept.map((c) => c.owner_url)}::text[], ${kept.map((c) => c.manifest_key)}::text[], ${kept.map((c) => c.id)}::text[])
              AS i (owner_url, manifest_key, id)
        ORDER BY i.owner_url COLLATE "C", i.manifest_key COLLATE "C"
           ON CONFLICT (tenant_id, owner_url, manifest_key) DO UPDATE SET shared_state_id = excluded.shared_state_id`)
-  if (removed.length > 0)
-    await tx.query(sql`
+  const deleted =
+    removed.length > 0 &&
+    tx.query(sql`
       DELETE FROM shared_state_links l
        USING unnest(${removed.map((c) => c.owner_url)}::text[], ${removed.map((c) => c.manifest_key)}::text[]) AS i (owner_url, manifest_key)
        WHERE l.tenant_id = ${tx.tenant} AND l.owner_url = i.owner_url COLLATE "C" AND l.manifest_key = i.manifest_key COLLATE "C"`)
+  await Promise.all([inserted, deleted])
 }

@@ -2,7 +2,7 @@
 import type { Entity } from '../domain/entity.js'
 import type { EntityUrl, OperationId } from '../domain/ids.js'
 import { tagsIndex } from '../domain/tags.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 
 export interface NewEntity extends Entity {
   /** Set while its stream is still to be made on a foreign stream server: nobody sees the row until `activate`. */
@@ -11,7 +11,7 @@ export interface NewEntity extends Entity {
 
 /** Inserts what is free; a URL that exists is left alone, and absent from the answer. */
 export async function insertEntities(tx: Transaction, entities: readonly NewEntity[]): Promise<ReadonlySet<string>> {
-  const { rows } = await tx.query(sql`
+  const { rows } = await tx.query(keyed`
     INSERT INTO entities (tenant_id, url, type, status, dispatch_policy, tags, tags_index, spawn_args, sandbox, parent, created_by,
                           type_revision, inbox_schemas, state_schemas, created_at, updated_at, reserved_by)
     SELECT ${tx.tenant}, i.url, i.type, i.status, i.dispatch_policy, i.tags, i.tags_index, i.spawn_args, i.sandbox, i.parent, i.created_by,
@@ -19,7 +19,8 @@ export async function insertEntities(tx: Transaction, entities: readonly NewEnti
       FROM jsonb_to_recordset(${JSON.stringify(entities.map(withTagsIndex))}::jsonb)
         AS i (url text, type text, status text, dispatch_policy jsonb, tags jsonb, tags_index text[], spawn_args jsonb, sandbox jsonb, parent text,
               created_by text, created_at int8, updated_at int8, reserved_by text)
-      LEFT JOIN entity_types t ON t.tenant_id = ${tx.tenant} AND t.name = i.type COLLATE "C"
+      LEFT JOIN LATERAL (SELECT revision, inbox_schemas, state_schemas FROM entity_types
+                          WHERE tenant_id = ${tx.tenant} AND name = i.type COLLATE "C" OFFSET 0) t ON true
      ORDER BY i.url COLLATE "C"
         ON CONFLICT (tenant_id, url) DO NOTHING
     RETURNING url`)
@@ -40,7 +41,7 @@ export async function insertLineage(
   tx: Transaction,
   entities: readonly { readonly url: EntityUrl; readonly parent: EntityUrl | null }[],
 ): Promise<void> {
-  await tx.query(sql`
+  await tx.query(keyed`
     INSERT INTO lineage (tenant_id, ancestor_url, descendant_url, depth)
     WITH spawned AS (
       SELECT * FROM unnest(${entities.map((e) => e.url)}::text[], ${entities.map((e) => e.parent)}::text[]) AS i (url, parent))
@@ -48,7 +49,8 @@ export async function insertLineage(
      UNION ALL
     SELECT ${tx.tenant}::text, l.ancestor_url, s.url, l.depth + 1
       FROM spawned s
-      JOIN lineage l ON l.tenant_id = ${tx.tenant}::text AND l.descendant_url = s.parent COLLATE "C"`)
+     CROSS JOIN LATERAL (SELECT ancestor_url, depth FROM lineage
+                          WHERE tenant_id = ${tx.tenant}::text AND descendant_url = s.parent COLLATE "C" OFFSET 0) l`)
 }
 
 /** Removes rows that this transaction inserted and could not complete; lineage goes with them. */
@@ -57,7 +59,7 @@ export async function removeEntities(tx: Transaction, urls: readonly EntityUrl[]
 }
 
 export async function insertUsers(tx: Transaction, ids: readonly string[]): Promise<void> {
-  await tx.query(sql`
+  await tx.query(keyed`
     INSERT INTO users (tenant_id, id) SELECT ${tx.tenant}, i.id FROM unnest(${ids}::text[]) AS i (id) ORDER BY i.id ON CONFLICT DO NOTHING`)
 }
 

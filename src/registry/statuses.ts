@@ -1,7 +1,7 @@
 /** Status changes. No statement here ever leaves a terminal status (spec/01 §5.4). */
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, PrincipalUrl } from '../domain/ids.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 import { wakeWaiters } from './waiters.js'
 
 export interface EntityState {
@@ -23,8 +23,11 @@ export async function lockEntities(tx: Transaction, urls: readonly EntityUrl[]):
 
 /** The current status of these entities. */
 export async function statusesOf(queryable: Queryable, urls: readonly EntityUrl[]): Promise<ReadonlyMap<string, EntityStatus>> {
-  const { rows } = await queryable.query(sql`
-    SELECT url, status FROM entities WHERE tenant_id = ${queryable.tenant} AND url = ANY (${urls}) AND reserved_by IS NULL`)
+  const { rows } = await queryable.query(keyed`
+    SELECT e.url, e.status
+      FROM unnest(${urls}::text[]) AS i (url)
+     CROSS JOIN LATERAL (SELECT url, status FROM entities
+                          WHERE tenant_id = ${queryable.tenant} AND url = i.url COLLATE "C" AND reserved_by IS NULL OFFSET 0) e`)
   return new Map(rows.map((row) => [String(row.url), row.status as EntityStatus]))
 }
 

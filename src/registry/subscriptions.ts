@@ -2,7 +2,7 @@
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import { defaultLeaseTtlMs, type EntitySubscription, type Mount, nothingAcked, type SubscriptionType } from '../domain/subscriptions.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 
 export interface NewLink {
   readonly subscriptionId: string
@@ -23,7 +23,7 @@ export async function insertEntitySubscriptions(
 ): Promise<void> {
   if (wanted.length === 0) return
   const subscriptions = wanted.map(({ subscription }) => subscription)
-  const { rows: changed } = await tx.query(sql`
+  const { rows: changed } = await tx.query(keyed`
     INSERT INTO subscriptions AS s (tenant_id, id, type, configuration, webhook_url, wake_stream, lease_ttl_ms, description, entity_url, runner_id, generation)
     SELECT ${tx.tenant}, i.id, i.type, ${ownConfiguration}, i.webhook_url, coalesce(r.wake_stream, i.wake_stream), ${defaultLeaseTtlMs}, i.description, i.entity_url, i.runner_id,
            coalesce(d.last_epoch, 0)
@@ -31,8 +31,9 @@ export async function insertEntitySubscriptions(
                   ${subscriptions.map((s) => s.wakeStream)}::text[], ${subscriptions.map((s) => s.description)}::text[],
                   ${subscriptions.map((s) => s.entityUrl)}::text[], ${subscriptions.map((s) => s.runnerId)}::text[])
            AS i (id, type, webhook_url, wake_stream, description, entity_url, runner_id)
-      LEFT JOIN entity_dispatch_state d ON d.tenant_id = ${tx.tenant} AND d.entity_url = i.entity_url COLLATE "C"
-      LEFT JOIN runners r ON r.tenant_id = ${tx.tenant} AND r.id = i.runner_id COLLATE "C"
+      LEFT JOIN LATERAL (SELECT last_epoch FROM entity_dispatch_state
+                          WHERE tenant_id = ${tx.tenant} AND entity_url = i.entity_url COLLATE "C" OFFSET 0) d ON true
+      LEFT JOIN LATERAL (SELECT wake_stream FROM runners WHERE tenant_id = ${tx.tenant} AND id = i.runner_id COLLATE "C" OFFSET 0) r ON true
      ORDER BY i.id COLLATE "C"
         ON CONFLICT (tenant_id, id) DO UPDATE
        SET type = excluded.type, configuration = excluded.configuration, webhook_url = excluded.webhook_url, wake_stream = excluded.wake_stream,
@@ -59,11 +60,12 @@ async function dropAllLinks(tx: Transaction, subscriptionIds: readonly string[])
 export async function insertLinks(tx: Transaction, links: readonly NewLink[], by: 'explicit' | 'glob'): Promise<void> {
   if (links.length === 0) return
   const isExplicit = by === 'explicit'
-  await tx.query(sql`
+  await tx.query(keyed`
     INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
     SELECT ${tx.tenant}, i.path, i.id, ${isExplicit}, ${!isExplicit}, i.acked
       FROM unnest(${links.map((l) => l.path)}::text[], ${links.map((l) => l.subscriptionId)}::text[], ${links.map((l) => l.acked)}::text[]) AS i (path, id, acked)
-     WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.wake_stream = i.path COLLATE "C")
+     WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM (SELECT tenant_id FROM runners WHERE wake_stream = i.path COLLATE "C" OFFSET 0) r
+                                              WHERE r.tenant_id = ${tx.tenant} OFFSET 0)
      ORDER BY i.path COLLATE "C", i.id COLLATE "C"
         ON CONFLICT (tenant_id, path, subscription_id) DO UPDATE
        SET is_explicit = l.is_explicit OR excluded.is_explicit, is_glob = l.is_glob OR excluded.is_glob`)
@@ -84,7 +86,7 @@ export interface PatternSubscription {
 const patternLock = 'subscription patterns'
 
 export async function sharePatterns(tx: Transaction): Promise<void> {
-  await tx.query(sql`SELECT pg_advisory_xact_lock_shared(hashtextextended(${`${tx.tenant} ${patternLock}`}, 0))`)
+  await tx.query(keyed`SELECT pg_advisory_xact_lock_shared(hashtextextended(${`${tx.tenant} ${patternLock}`}, 0))`)
 }
 
 export async function ownPatterns(tx: Transaction): Promise<void> {
@@ -96,21 +98,27 @@ export async function ownPatterns(tx: Transaction): Promise<void> {
  * of several holds their subscriptions before.
  */
 export async function holdSubscriptions(tx: Transaction, ids: readonly string[], paths: readonly StreamPath[]): Promise<void> {
-  await tx.query(sql`
+  await tx.query(keyed`
     SELECT s.id
-      FROM (SELECT unnest(${ids}::text[]) COLLATE "C" AS id
-             UNION
-            SELECT subscription_id FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths})) wanted
-      JOIN subscriptions s ON s.tenant_id = ${tx.tenant} AND s.id = wanted.id
-     ORDER BY s.id
-       FOR NO KEY UPDATE OF s`)
+      FROM (SELECT w.id
+              FROM (SELECT unnest(${ids}::text[]) COLLATE "C" AS id
+                     UNION
+                    SELECT l.subscription_id
+                      FROM unnest(${paths}::text[]) AS i (path)
+                     CROSS JOIN LATERAL (SELECT subscription_id FROM subscription_links
+                                          WHERE tenant_id = ${tx.tenant} AND path = i.path COLLATE "C" OFFSET 0) l) w
+             ORDER BY w.id) w
+     CROSS JOIN LATERAL (SELECT id FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = w.id OFFSET 0
+                            FOR NO KEY UPDATE) s`)
 }
 
 /** Those that could match a path with one of these prefixes; whether they do is `matches` (domain). Index: subscriptions_by_prefix. */
 export async function patternsAt(tx: Queryable, prefixes: readonly string[]): Promise<PatternSubscription[]> {
-  const { rows } = await tx.query(sql`
-    SELECT id, mount, pattern, wake_stream FROM subscriptions
-     WHERE tenant_id = ${tx.tenant} AND pattern_prefix = ANY (${prefixes}::text[] COLLATE "C")`)
+  const { rows } = await tx.query(keyed`
+    SELECT s.id, s.mount, s.pattern, s.wake_stream
+      FROM unnest(${prefixes}::text[]) AS i (prefix)
+     CROSS JOIN LATERAL (SELECT id, mount, pattern, wake_stream FROM subscriptions
+                          WHERE tenant_id = ${tx.tenant} AND pattern_prefix = i.prefix COLLATE "C" OFFSET 0) s`)
   return rows as unknown as PatternSubscription[] // columns as declared in 0007-subscriptions.sql
 }
 
@@ -221,25 +229,29 @@ export interface LinkState {
 
 /** The links of these subscriptions, in the order of their paths. Tails are asked for one by one: to a join Postgres brings all streams. */
 export async function linksOf(queryable: Queryable, subscriptionIds: readonly string[]): Promise<LinkState[]> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
            (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
-      FROM subscription_links l
-      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
-     WHERE l.tenant_id = ${queryable.tenant} AND l.subscription_id = ANY (${subscriptionIds})
+      FROM unnest(${subscriptionIds}::text[]) AS i (id)
+     CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
+                          WHERE tenant_id = ${queryable.tenant} AND subscription_id = i.id COLLATE "C" OFFSET 0) l
+      LEFT JOIN LATERAL (SELECT status FROM entities
+                          WHERE tenant_id = ${queryable.tenant} AND url = l.entity_url OFFSET 0) e ON true
      ORDER BY l.subscription_id, l.path`)
   return rows as unknown as LinkState[] // columns as selected above
 }
 
 /** The same, of the subscriptions that have these wakes in flight. */
 export async function linksOfWakes(queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
            (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
-      FROM subscriptions s
-      JOIN subscription_links l ON l.tenant_id = s.tenant_id AND l.subscription_id = s.id
-      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
-     WHERE s.tenant_id = ${queryable.tenant} AND s.wake_id = ANY (${wakeIds})
+      FROM unnest(${wakeIds}::text[]) AS i (wake_id)
+     CROSS JOIN LATERAL (SELECT id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) s
+     CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
+                          WHERE tenant_id = ${queryable.tenant} AND subscription_id = s.id OFFSET 0) l
+      LEFT JOIN LATERAL (SELECT status FROM entities
+                          WHERE tenant_id = ${queryable.tenant} AND url = l.entity_url OFFSET 0) e ON true
      ORDER BY l.subscription_id, l.path`)
   return rows as unknown as LinkState[] // columns as selected above
 }

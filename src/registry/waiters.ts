@@ -9,7 +9,7 @@
  * A crash anywhere leaves rows: the relay of any process, or `sweep`, goes on with them.
  */
 import type { EntityUrl } from '../domain/ids.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 
 /** Processes that relay signals listen here; the payload is the tenant. */
 export const waitersChannel = 'agents_waiters'
@@ -34,10 +34,12 @@ export async function forgetWaiter(queryable: Queryable, workflowId: string): Pr
  */
 export async function wakeWaiters(tx: Transaction, urls: readonly EntityUrl[]): Promise<void> {
   if (urls.length === 0) return
-  await tx.query(sql`
+  await tx.query(keyed`
     WITH owed AS (
       INSERT INTO waiter_signals (tenant_id, workflow_id)
-      SELECT DISTINCT tenant_id, workflow_id FROM waiters WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls})
+      SELECT DISTINCT w.tenant_id, w.workflow_id
+        FROM unnest(${urls}::text[]) AS i (url)
+       CROSS JOIN LATERAL (SELECT tenant_id, workflow_id FROM waiters WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" OFFSET 0) w
       RETURNING tenant_id)
     SELECT pg_notify(${waitersChannel}, tenant_id) FROM owed LIMIT 1`)
 }

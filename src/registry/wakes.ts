@@ -12,7 +12,7 @@
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, StreamPath } from '../domain/ids.js'
 import type { Mount, SubscriptionType } from '../domain/subscriptions.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, sql, type Transaction } from './database.js'
 import { type StartedWake, startedWake } from './deliveries.js'
 
 /** A subscription that links a stream to which something was appended; its row is locked. */
@@ -29,14 +29,17 @@ export interface Subscriber {
 
 /** K2. Indexes: the keys of links, subscriptions and entities. */
 export async function lockSubscribers(tx: Transaction, paths: readonly StreamPath[]): Promise<Subscriber[]> {
-  const { rows } = await tx.query(sql`
-    SELECT s.id, l.path, l.acked, s.wake_id, s.entity_url IS NOT NULL AS is_own, e.status AS entity_status
-      FROM subscription_links l
-      JOIN subscriptions s ON s.tenant_id = l.tenant_id AND s.id = l.subscription_id
-      LEFT JOIN entities e ON e.tenant_id = l.tenant_id AND l.path LIKE '%/main' AND e.url = left(l.path, -5) COLLATE "C"
-     WHERE l.tenant_id = ${tx.tenant} AND l.path = ANY (${paths})
-     ORDER BY s.id
-       FOR NO KEY UPDATE OF s`)
+  const { rows } = await tx.query(keyed`
+    SELECT s.id, l.path, l.acked, s.wake_id, s.is_own, l.entity_status
+      FROM (SELECT l.subscription_id, l.path, l.acked, e.status AS entity_status
+              FROM unnest(${paths}::text[]) AS i (path)
+             CROSS JOIN LATERAL (SELECT subscription_id, path, acked, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
+                                  WHERE tenant_id = ${tx.tenant} AND path = i.path COLLATE "C" OFFSET 0) l
+              LEFT JOIN LATERAL (SELECT status FROM entities WHERE tenant_id = ${tx.tenant} AND url = l.entity_url OFFSET 0) e ON true
+             ORDER BY l.subscription_id, l.path) l
+     CROSS JOIN LATERAL (SELECT id, wake_id, entity_url IS NOT NULL AS is_own FROM subscriptions
+                          WHERE tenant_id = ${tx.tenant} AND id = l.subscription_id OFFSET 0
+                            FOR NO KEY UPDATE) s`)
   return rows as unknown as Subscriber[] // columns as selected above
 }
 
@@ -53,14 +56,16 @@ export interface WakeStart {
  */
 export async function startWakes(tx: Transaction, starts: readonly WakeStart[], ownedMs: number): Promise<StartedWake[]> {
   if (starts.length === 0) return []
-  const { rows } = await tx.query(sql`
+  const { rows } = await tx.query(keyed`
     WITH started AS (
       UPDATE subscriptions s
          SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = CASE WHEN s.created_by IS NULL THEN i.entity_url END, attempts = 0, failures = 0,
              last_error = NULL, started_at = now(), due_at = clock_timestamp() + ${ownedMs} * interval '1 ms', holder = NULL, claimed_attempt = NULL, lease_until = NULL
-        FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
-                    ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)
-       WHERE s.tenant_id = ${tx.tenant} AND s.id = i.id COLLATE "C"
+        FROM (SELECT k.ctid AS at, i.*
+                FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
+                            ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)
+               CROSS JOIN LATERAL (SELECT ctid FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = i.id COLLATE "C" OFFSET 0) k) i
+       WHERE s.ctid = i.at
       RETURNING s.id, s.type, s.generation, s.wake_id, s.wake_path, s.wake_entity_url, s.webhook_url, s.runner_id, s.wake_stream
     ), noted AS (
       INSERT INTO wake_notifications (tenant_id, wake_id, entity_url, target_type, target_runner_id, target_webhook_url, runner_wake_stream,
@@ -112,12 +117,14 @@ export interface LockedWake {
 
 /** Locks the entities of these wakes, in the order of their URLs. */
 export async function lockWakeEntities(tx: Transaction, wakeIds: readonly string[]): Promise<ReadonlyMap<string, EntityStatus>> {
-  const { rows } = await tx.query(sql`
-    SELECT url, status FROM entities
-     WHERE tenant_id = ${tx.tenant}
-       AND url IN (SELECT wake_entity_url FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds}))
-     ORDER BY url
-       FOR NO KEY UPDATE`)
+  const { rows } = await tx.query(keyed`
+    SELECT e.url, e.status
+      FROM (SELECT s.wake_entity_url
+              FROM unnest(${wakeIds}::text[]) AS i (wake_id)
+             CROSS JOIN LATERAL (SELECT wake_entity_url FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) s
+             ORDER BY s.wake_entity_url) s
+     CROSS JOIN LATERAL (SELECT url, status FROM entities WHERE tenant_id = ${tx.tenant} AND url = s.wake_entity_url OFFSET 0
+                            FOR NO KEY UPDATE) e`)
   return new Map(rows.map((row) => [String(row.url), row.status as EntityStatus]))
 }
 
@@ -126,16 +133,21 @@ export async function lockWakeEntities(tx: Transaction, wakeIds: readonly string
  * not where it read when the subscription was made (spec/07 §6.3).
  */
 export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Promise<ReadonlyMap<string, LockedWake>> {
-  const { rows } = await tx.query(sql`
-    SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
-           coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
-           lease_ttl_ms, attempts, failures, holder, claimed_attempt,
-           lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
-           (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms
-      FROM subscriptions s
-     WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})
-     ORDER BY id
-       FOR NO KEY UPDATE`)
+  const { rows } = await tx.query(keyed`
+    SELECT s.*
+      FROM (SELECT s.id, i.wake_id
+              FROM unnest(${wakeIds}::text[]) AS i (wake_id)
+             CROSS JOIN LATERAL (SELECT id FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) s
+             ORDER BY s.id) i
+     CROSS JOIN LATERAL (
+       SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
+              coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
+              lease_ttl_ms, attempts, failures, holder, claimed_attempt,
+              lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
+              (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms
+         FROM subscriptions s
+        WHERE tenant_id = ${tx.tenant} AND id = i.id AND wake_id = i.wake_id COLLATE "C" OFFSET 0
+          FOR NO KEY UPDATE) s`)
   return new Map(rows.map((row) => [String(row.wake_id), row as unknown as LockedWake])) // columns as selected above
 }
 
@@ -192,18 +204,26 @@ export interface Ack {
 /** Moves the cursors of these locked subscriptions. One that moves forward has a handler that gets on: its lost leases are forgotten. */
 export async function setAcked(tx: Transaction, acks: readonly Ack[]): Promise<void> {
   if (acks.length === 0) return
-  await tx.query(sql`
+  await tx.query(keyed`
     WITH wanted AS (
       SELECT id COLLATE "C" AS id, path COLLATE "C" AS path, max(acked COLLATE "C") AS acked
         FROM unnest(${acks.map((a) => a.subscriptionId)}::text[], ${acks.map((a) => a.path)}::text[], ${acks.map((a) => a.offset)}::text[]) AS i (id, path, acked)
        GROUP BY 1, 2
     ), moved AS (
       UPDATE subscription_links l SET acked = w.acked
-        FROM wanted w
-       WHERE l.tenant_id = ${tx.tenant} AND l.subscription_id = w.id AND l.path = w.path AND l.acked <> w.acked
+        FROM (SELECT k.ctid AS at, w.acked
+                FROM wanted w
+               CROSS JOIN LATERAL (SELECT ctid, acked FROM subscription_links
+                                    WHERE tenant_id = ${tx.tenant} AND path = w.path AND subscription_id = w.id OFFSET 0) k
+               WHERE k.acked <> w.acked) w
+       WHERE l.ctid = w.at
       RETURNING l.subscription_id)
-    UPDATE subscriptions SET lost_leases = 0
-     WHERE tenant_id = ${tx.tenant} AND lost_leases > 0 AND id IN (SELECT subscription_id FROM moved)`)
+    UPDATE subscriptions s SET lost_leases = 0
+      FROM (SELECT DISTINCT k.ctid AS at
+              FROM moved
+             CROSS JOIN LATERAL (SELECT ctid FROM subscriptions
+                                  WHERE tenant_id = ${tx.tenant} AND id = moved.subscription_id AND lost_leases > 0 OFFSET 0) k) k
+     WHERE s.ctid = k.at`)
 }
 
 export interface WakeEnd {
@@ -218,32 +238,46 @@ export interface WakeEnd {
 /** Ends these locked wakes: subscription idle, token gone, claim closed, dispatch state cleared. */
 export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promise<void> {
   if (ends.length === 0) return
-  await tx.query(sql`
+  await tx.query(keyed`
     WITH ended AS (
       UPDATE subscriptions s
          SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, claimed_attempt = NULL, lease_until = NULL, due_at = NULL, started_at = NULL, failures = 0,
              last_error = NULL, lost_leases = i.lost_leases
-        FROM unnest(${ends.map((e) => e.wakeId)}::text[], ${ends.map((e) => e.as)}::text[], ${ends.map((e) => JSON.stringify(e.acked))}::text[],
-                    ${ends.map((e) => e.lostLeases)}::int4[]) AS i (wake_id, how, acked, lost_leases)
-       WHERE s.tenant_id = ${tx.tenant} AND s.wake_id = i.wake_id COLLATE "C"
-      RETURNING i.wake_id, s.generation, i.how, i.acked
+        FROM (SELECT k.ctid AS at, k.wake_entity_url AS entity_url, i.*
+                FROM unnest(${ends.map((e) => e.wakeId)}::text[], ${ends.map((e) => e.as)}::text[], ${ends.map((e) => JSON.stringify(e.acked))}::text[],
+                            ${ends.map((e) => e.lostLeases)}::int4[]) AS i (wake_id, how, acked, lost_leases)
+               CROSS JOIN LATERAL (SELECT ctid, wake_entity_url FROM subscriptions
+                                    WHERE tenant_id = ${tx.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) k) i
+       WHERE s.ctid = i.at
+      RETURNING i.wake_id COLLATE "C" AS wake_id, i.entity_url, s.generation, i.how, i.acked
     ), tokens AS (
-      DELETE FROM write_tokens w USING ended WHERE w.tenant_id = ${tx.tenant} AND w.wake_id = ended.wake_id COLLATE "C"
+      DELETE FROM write_tokens w
+       USING (SELECT k.ctid AS at FROM ended
+               CROSS JOIN LATERAL (SELECT ctid, tenant_id FROM write_tokens WHERE wake_id = ended.wake_id OFFSET 0) k
+               WHERE k.tenant_id = ${tx.tenant}) k
+       WHERE w.ctid = k.at
     ), claims AS (
-      UPDATE consumer_claims c SET status = ended.how, released_at = now(), acked_streams = ended.acked::jsonb, updated_at = now()
-        FROM ended WHERE c.tenant_id = ${tx.tenant} AND c.consumer_id = ended.wake_id COLLATE "C" AND c.epoch = ended.generation
+      UPDATE consumer_claims c SET status = e.how, released_at = now(), acked_streams = e.acked::jsonb, updated_at = now()
+        FROM (SELECT k.ctid AS at, ended.how, ended.acked FROM ended
+               CROSS JOIN LATERAL (SELECT ctid FROM consumer_claims
+                                    WHERE tenant_id = ${tx.tenant} AND consumer_id = ended.wake_id AND epoch = ended.generation OFFSET 0) k) e
+       WHERE c.ctid = e.at
     ), states AS (
       UPDATE entity_dispatch_state d
          SET active_consumer_id = NULL, active_runner_id = NULL, active_epoch = NULL, active_claimed_at = NULL, active_lease_expires_at = NULL,
              outstanding_wake_id = NULL, outstanding_wake_target = NULL, outstanding_wake_created_at = NULL, pending_source_streams = '[]', pending_since = NULL,
-             last_released_at = now(), last_completed_at = CASE WHEN ended.how = 'released' THEN now() ELSE d.last_completed_at END, updated_at = now()
-        FROM ended
-        JOIN wake_notifications n ON n.tenant_id = ${tx.tenant} AND n.wake_id = ended.wake_id COLLATE "C"
-       WHERE d.tenant_id = ${tx.tenant} AND d.entity_url = n.entity_url AND (d.active_consumer_id = ended.wake_id OR d.outstanding_wake_id = ended.wake_id)
+             last_released_at = now(), last_completed_at = CASE WHEN e.how = 'released' THEN now() ELSE d.last_completed_at END, updated_at = now()
+        FROM (SELECT k.ctid AS at, ended.how FROM ended
+               CROSS JOIN LATERAL (SELECT ctid FROM entity_dispatch_state
+                                    WHERE tenant_id = ${tx.tenant} AND entity_url = ended.entity_url
+                                      AND (active_consumer_id = ended.wake_id OR outstanding_wake_id = ended.wake_id) OFFSET 0) k) e
+       WHERE d.ctid = e.at
     )
     UPDATE wake_notifications n
-       SET claim_status = CASE WHEN ended.how = 'released' THEN 'completed' ELSE 'expired' END, resolved_at = now()
-      FROM ended WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = ended.wake_id COLLATE "C"`)
+       SET claim_status = CASE WHEN e.how = 'released' THEN 'completed' ELSE 'expired' END, resolved_at = now()
+      FROM (SELECT k.ctid AS at, ended.how FROM ended
+             CROSS JOIN LATERAL (SELECT ctid FROM wake_notifications WHERE tenant_id = ${tx.tenant} AND wake_id = ended.wake_id OFFSET 0) k) e
+     WHERE n.ctid = e.at`)
 }
 
 /** Whether a wake, in flight or past, has this id. */

@@ -139,13 +139,17 @@ export interface StreamStore {
 export interface TransactionalStreams {
   /** Verdicts in the order given. Locks by ascending stream id. One statement per table. */
   create(tx: Transaction, streams: readonly NewStream[]): Promise<readonly CreateVerdict[]>
-  /** Verdicts in the order given; several appends to one stream are applied in that order. */
-  append(tx: Transaction, appends: readonly StreamAppend[], locked?: LockedStreams): Promise<readonly AppendVerdict[]>
+  /** Verdicts in the order given; several appends to one stream are applied in that order. What `along` asks is asked with what they write, behind it. */
+  append(
+    tx: Transaction,
+    appends: readonly StreamAppend[],
+    options?: { readonly locked?: LockedStreams; readonly along?: (verdicts: readonly AppendVerdict[]) => Promise<unknown> },
+  ): Promise<readonly AppendVerdict[]>
   /**
-   * Locks these streams until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. Handed to one
-   * `append` to these streams it saves locking them again.
+   * Locks the streams of these appends until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. Handed to
+   * one `append` of them, or of some, it saves locking them again.
    */
-  lock(tx: Transaction, paths: readonly StreamPath[]): Promise<LockedStreams>
+  lock(tx: Transaction, appends: readonly Pick<StreamAppend, 'path' | 'producer'>[]): Promise<LockedStreams>
   /** Locks these streams against appends and deletes, not against other forks, until `tx` ends, by ascending stream id. The tails of those that live. */
   share(tx: Transaction, paths: readonly StreamPath[]): Promise<ReadonlyMap<StreamPath, Offset>>
   readonly history: HistoryReads

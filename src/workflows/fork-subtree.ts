@@ -5,7 +5,6 @@ import {
   CancelledFailure,
   condition,
   defineSignal,
-  patched,
   proxyActivities,
   proxyLocalActivities,
   setCurrentDetails,
@@ -18,6 +17,7 @@ import type { ForkActivities, ForkBegun } from '../activities/forks.js'
 import type { Begun, ForkBatch, ForkVerdict, ForkWaits } from '../domain/operations.js'
 import { conclude } from './answers.js'
 import { Compensations } from './compensations.js'
+import { endingBeforeUndone, untilDone } from './steps.js'
 
 /** Something that this workflow waits for has come to rest. Says nothing more: the workflow looks again (registry/waiters.ts W3). */
 export const statusChanged = defineSignal('statusChanged')
@@ -30,28 +30,13 @@ const local = proxyLocalActivities<ForkActivities>({
   cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 })
 
-// Copying on a foreign stream server is worth seeing in the UI: attempts, last failure, pause.
-const copying = {
+const steps = endingBeforeUndone<ForeignForkActivities>({
   startToCloseTimeout: '60s',
   scheduleToCloseTimeout: '100s', // less than `forkLockMs`
   heartbeatTimeout: '5s', // a dead process's step goes to another one
   retry: { initialInterval: '100ms', backoffCoefficient: 2, maximumInterval: '5s', maximumAttempts: 20 },
-} as const
-// A cancelled step makes streams until it hears of it: nothing is undone before it has ended, or it would make what was just removed.
-const elsewhere = proxyActivities<ForeignForkActivities>({
-  ...copying,
-  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 })
-/** Of workflows that were begun before they waited for that. */
-const formerly = proxyActivities<ForeignForkActivities>({ ...copying, cancellationType: ActivityCancellationType.TRY_CANCEL })
-
-// Once all streams stand the operation only goes forward; a compensation is repeated until it has succeeded.
-const always = proxyActivities<ForkActivities & ForeignForkActivities>({
-  startToCloseTimeout: '60s',
-  heartbeatTimeout: '5s', // a dead process's step goes to another one
-  retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '30s' },
-  cancellationType: ActivityCancellationType.TRY_CANCEL,
-})
+const always = proxyActivities<ForkActivities & ForeignForkActivities>(untilDone)
 
 /**
  * Forks a batch of subtrees; a verdict per fork, in order (spec/04). A batch of one waits until what it copies is at rest, and fails with its
@@ -70,7 +55,7 @@ async function carriedOut(batch: ForkBatch, undo: Compensations): Promise<readon
   undo.add(() => always.dropForks({ operationId: batch.operationId }))
   const begun = await begunBy(batch, undo)
   if (begun.state === 'done') return begun.verdicts
-  const { copyStreams } = patched('a step ends before it is undone') ? elsewhere : formerly
+  const { copyStreams } = steps()
   const copied = await copyStreams({ operationId: batch.operationId })
   if (CancellationScope.current().consideredCancelled) throw new CancelledFailure('cancelled while its streams were made') // it ended before it heard
   return await CancellationScope.nonCancellable(() => always.activateForks(copied))

@@ -1,9 +1,10 @@
-import { ActivityCancellationType, patched, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
+import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { ForeignSpawnActivities } from '../activities/foreign-streams.js'
 import type { SpawnActivities } from '../activities/spawns.js'
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
 import { conclude } from './answers.js'
 import { Compensations } from './compensations.js'
+import { endingBeforeUndone, untilDone } from './steps.js'
 
 // The one step that every spawn takes is local: it costs no hop. It is repeated in another process when this one dies.
 const local = proxyLocalActivities<SpawnActivities>({
@@ -13,28 +14,13 @@ const local = proxyLocalActivities<SpawnActivities>({
   cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 })
 
-// Steps on a foreign stream server are worth seeing in the UI: attempts, last failure, pause.
-const making = {
+const steps = endingBeforeUndone<ForeignSpawnActivities>({
   startToCloseTimeout: '30s',
   scheduleToCloseTimeout: '60s',
   heartbeatTimeout: '5s', // a dead process's step goes to another one
   retry: { initialInterval: '100ms', backoffCoefficient: 2, maximumInterval: '5s', maximumAttempts: 10 },
-} as const
-// A cancelled step makes streams until it hears of it: nothing is undone before it has ended, or it would make what was just removed.
-const elsewhere = proxyActivities<ForeignSpawnActivities>({
-  ...making,
-  cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 })
-/** Of workflows that were begun before they waited for that. */
-const formerly = proxyActivities<ForeignSpawnActivities>({ ...making, cancellationType: ActivityCancellationType.TRY_CANCEL })
-
-// After the rows are visible the operation only goes forward; a compensation is repeated until it has succeeded.
-const always = proxyActivities<ForeignSpawnActivities>({
-  startToCloseTimeout: '60s',
-  heartbeatTimeout: '5s', // a dead process's step goes to another one
-  retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '30s' },
-  cancellationType: ActivityCancellationType.TRY_CANCEL,
-})
+const always = proxyActivities<ForeignSpawnActivities>(untilDone)
 
 /**
  * Spawns a batch of entities; a verdict per entity, in order. A batch of one that is refused fails with the refusal (spec/02 §6).
@@ -56,7 +42,7 @@ async function create(batch: SpawnBatch, undo: Compensations): Promise<readonly 
   const begun = await local.createEntities(batch)
   if (begun.state === 'done') return begun.verdicts
   undo.add(() => always.dropStreams({ operationId }))
-  const { createStreams, activateEntities } = patched('a step ends before it is undone') ? elsewhere : formerly
+  const { createStreams, activateEntities } = steps()
   await activateEntities(await createStreams({ operationId }))
   return null
 }

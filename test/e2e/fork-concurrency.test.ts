@@ -1,6 +1,7 @@
 /** Forks of what is used meanwhile: each is what stood at one instant, all of it or nothing (docs/decisions/0012). In both stream modes. */
 import { type Copies, Forker } from '../support/forker.js'
-import { childEvent, manifestEvent } from '../support/runtime-writer.js'
+import { HandRunner } from '../support/hand-runner.js'
+import { childEvent, manifestEvent, runEvent } from '../support/runtime-writer.js'
 import { expectStatus, refusal, type WireEvent } from '../support/wire.js'
 
 const times = <Result>(count: number, work: (nth: number) => Promise<Result>) =>
@@ -93,6 +94,106 @@ describe.each(['postgres', 'http'] as const)('with streams in %s,', (streams) =>
     expect(payloads(rootNow)).toEqual(Array.from({ length: sent }, (_, nth) => nth))
     expect(payloads(kidNow)).toEqual(payloads(rootNow))
     expect(await held()).toEqual({ waiters: 0, signals: 0, locks: 0 })
+  })
+
+  describe('whose tags, rows and attachments change meanwhile', () => {
+    const collections = { notes: { type: 'note', operations: ['insert'] } }
+    beforeAll(async () => {
+      await forker.wire.register('open', { externally_writable_collections: collections })
+    })
+
+    const notes = (events: readonly WireEvent[]) => events.flatMap(({ type, value }) => (type === 'note' ? [value?.nth] : []))
+    const lastTag = (events: readonly WireEvent[]) => Number(events.findLast(({ type }) => type === 'tags')?.value?.value ?? -1)
+    const tagOf = ({ tags }: Copies['root']) => Number((tags as { readonly n?: string }).n ?? -1)
+    /** On a foreign stream server the event of a tag follows its row: a copy may have the one, and not yet the other (activities/foreign-forks.ts). */
+    const ahead = streams === 'postgres' ? [0] : [0, 1]
+    const upTo = (count: number) => Array.from({ length: count }, (_, nth) => nth)
+
+    /** Changes everything of `url` that does not need its runtime, again and again. What was written when it ends. */
+    async function changing(url: string, goesOn: () => boolean): Promise<{ readonly rounds: number; readonly removed: readonly string[] }> {
+      const of = `/_electric/entities${url}`
+      const removed: string[] = []
+      let rounds = 0
+      for (; goesOn(); rounds += 1) {
+        expectStatus(200, await forker.wire.send(url, { payload: rounds }))
+        expectStatus(200, await forker.wire.ask('POST', `${of}/tags/n`, { value: String(rounds) }))
+        expectStatus(201, await forker.wire.ask('POST', `${of}/collections/notes`, { operation: 'insert', value: { nth: rounds } }))
+        await forker.attach(url, `a${rounds}`)
+        const removal = await forker.wire.ask('DELETE', `${of}/attachments/a${rounds - 1}`)
+        if (removal.status === 200) removed.push(`a${rounds - 1}`)
+        else if (rounds > 0)
+          expect(removal).toMatchObject({ status: 409, body: refusal('FORK_IN_PROGRESS', 'Entity subtree is being forked') })
+      }
+      return { rounds, removed }
+    }
+
+    /** Every attachment that the manifest of `url` names is there. */
+    async function expectAttachments(url: string): Promise<void> {
+      const ids = [...(await forker.manifest(url)).keys()].flatMap((key) =>
+        key.startsWith('attachment:') ? [key.slice('attachment:'.length)] : [],
+      )
+      for (const id of ids) expect([id, (await forker.attachment(url, id)).text]).toEqual([id, `bytes of ${id}`])
+    }
+
+    it('is copied as it stood at one instant', async () => {
+      const root = await forker.root({}, 'open')
+      let isForking = true
+      const meanwhile = changing(root, () => isForking)
+
+      const forks: Copies[] = []
+      for (let nth = 0; nth < 5; nth += 1) forks.push(...(await times(2, async () => await forker.forked(root))))
+      isForking = false
+      const { rounds, removed } = await meanwhile
+
+      const now = await forker.wire.events(root)
+      expect([payloads(now), notes(now)]).toEqual([upTo(rounds), upTo(rounds)])
+      for (const { root: copy } of forks) {
+        const then = await forker.inherited(copy.url)
+        expect(then).toEqual(now.slice(0, then.length))
+        expect(ahead).toContain(tagOf(copy) - lastTag(then))
+        expect(await forker.projected(copy.url)).toEqual(await forker.manifest(copy.url))
+        await expectAttachments(copy.url)
+      }
+      await expectAttachments(root)
+      expect(rounds).toBeGreaterThan(1)
+      if (streams === 'postgres') expect(removed).toHaveLength(rounds - 1)
+      expect(await held()).toEqual({ waiters: 0, signals: 0, locks: 0 })
+    })
+
+    it('and whose runtime writes, is copied at a pointer as it was there, and nothing that it writes is refused (§13, required of us)', async () => {
+      const runner = await HandRunner.start(forker.wire, forker.id('runner'))
+      await runner.heartbeat()
+      const root = `/open/${forker.id('root')}`
+      const wake = await runner.claimed(await runner.woken(root))
+      const token = await runner.writeToken(wake)
+      expectStatus(204, await runner.append(wake, token, runEvent('r', 'started'), runEvent('r', 'completed')))
+      const then = await forker.wire.events(root)
+      expect(await forker.wire.statusOf(root)).toBe('running')
+      let isForking = true
+      let written = 0
+      const write = async () => {
+        for (; isForking; written += 1)
+          expectStatus(204, await runner.append(wake, token, manifestEvent(`effect:${written}`, { kind: 'effect', id: String(written) })))
+      }
+      const meanwhile = Promise.all([changing(root, () => isForking), write()])
+
+      const forks: Copies[] = []
+      for (let nth = 0; nth < 4; nth += 1)
+        forks.push(...(await times(2, async () => await forker.forked(root, { anchor: 'latest_completed_run' }))))
+      isForking = false
+      const [{ rounds }] = await meanwhile
+
+      for (const { root: copy } of forks) expect(await forker.inherited(copy.url)).toEqual(then)
+      const now = await forker.wire.events(root)
+      expect([payloads(now).slice(1), notes(now)]).toEqual([upTo(rounds), upTo(rounds)])
+      const effects = now.flatMap(({ type, key }) =>
+        type === 'manifest' && key.startsWith('effect:') ? [Number(key.slice('effect:'.length))] : [],
+      )
+      expect(effects).toEqual(upTo(written))
+      expect(await forker.projected(root)).toEqual(await forker.manifest(root))
+      await expectAttachments(root)
+      expect(await held()).toEqual({ waiters: 0, signals: 0, locks: 0 })
+    })
   })
 
   it.each(['root', 'child'])(

@@ -211,10 +211,7 @@ describe('the order of checks', () => {
 
 it('an attachment of what is being copied stays until that is done, or its time is up; all else goes on (§13)', async () => {
   const root = await forker.root()
-  const form = new FormData()
-  form.append('file', new Blob(['bytes']), 'a')
-  for (const [field, value] of Object.entries({ id: 'a', subjectType: 'inbox', subjectKey: 'k' })) form.append(field, value)
-  expect((await fetch(`${forker.wire.url}/_electric/entities${root}/attachments`, { method: 'POST', body: form })).status).toBe(201)
+  await forker.attach(root, 'a')
   const remove = async () => await forker.wire.ask('DELETE', `/_electric/entities${root}/attachments/a`)
   const lock = `INSERT INTO fork_locks (tenant_id, url, operation_id, reason, deadline) VALUES ('default', $1, $2, 'test', now() + $3::interval)`
   await forker.wire.sql(lock, root, 'one', '1 hour')

@@ -37,6 +37,7 @@ async function planOf(ask: (tx: Transaction) => Promise<unknown>): Promise<strin
     const explaining: Transaction = {
       tenant: tx.tenant,
       txid: 0,
+      last: () => undefined,
       afterCommit: (work) => tx.afterCommit(work),
       query: async ({ name, text, values }) => {
         const { rows } = await tx.query({ name: `${name}_explained`, text: `EXPLAIN ${text}`, values })

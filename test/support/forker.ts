@@ -65,6 +65,17 @@ export class Forker {
     return url
   }
 
+  /** An attachment of an entity whose bytes say which one it is. */
+  async attach(url: string, id: string): Promise<void> {
+    const form = new FormData()
+    form.append('file', new Blob([`bytes of ${id}`]), id)
+    for (const [field, value] of Object.entries({ id, subjectType: 'inbox', subjectKey: 'k' })) form.append(field, value)
+    const answer = await fetch(`${this.wire.url}/_electric/entities${url}/attachments`, { method: 'POST', body: form })
+    if (answer.status !== 201) throw new Error(`${answer.status} instead of 201: ${await answer.text()}`)
+  }
+
+  attachment = async (url: string, id: string): Promise<Answer> => await this.wire.ask('GET', `/_electric/entities${url}/attachments/${id}`)
+
   fork = async (url: string, body: unknown = {}, ask: Ask = {}): Promise<Answer> =>
     await this.wire.ask('POST', `/_electric/entities${url}/fork`, body, ask)
 

@@ -13,6 +13,7 @@ import { Wire } from '../support/wire.js'
 import { historiesFolder } from './histories.js'
 
 const principal = 'system:dev-local'
+const mostMs = 120_000
 const item = (url: string, more: object = {}) => ({ url, principal, ...more })
 const forkOf = (source: string, instanceId: string, more: object = {}) => item(`/chat/${instanceId}`, { source, instanceId, ...more })
 const killOf = (url: string) => item(url, { signal: 'SIGKILL', permission: 'signal' })
@@ -83,14 +84,19 @@ class Recorder {
   }
 }
 
-describe('histories with streams in Postgres', () => {
-  let recorder: Recorder
-  beforeAll(async () => {
-    recorder = await Recorder.start({})
-  })
-  afterAll(async () => await recorder.stop())
+/** A test that records in a house of its own. */
+const recording = (options: HouseOptions, record: (recorder: Recorder) => Promise<void>) => async (): Promise<void> => {
+  const recorder = await Recorder.start(options)
+  try {
+    await record(recorder)
+  } finally {
+    await recorder.stop()
+  }
+}
 
-  it('are recorded', async () => {
+it(
+  'histories with streams in Postgres are recorded',
+  recording({}, async (recorder) => {
     const { wire } = recorder
     await wire.spawned('/chat/http', { initialMessage: 'hello' })
     await recorder.keepFound('spawnEntities', 'http', `EntityUrls = '/chat/http'`)
@@ -104,17 +110,13 @@ describe('histories with streams in Postgres', () => {
     await wire.kill('/chat/http')
     await recorder.keepFound('closeEntities', 'http', `EntityUrls = '/chat/http'`)
     await recorder.keepFound('sweep', 'postgres')
-  })
-})
+  }),
+  mostMs,
+)
 
-describe('histories with a foreign stream server', () => {
-  let recorder: Recorder
-  beforeAll(async () => {
-    recorder = await Recorder.start({ streams: 'http' })
-  })
-  afterAll(async () => await recorder.stop())
-
-  it('are recorded', async () => {
+it(
+  'histories with a foreign stream server are recorded',
+  recording({ streams: 'http' }, async (recorder) => {
     const { house } = recorder.wire
     await recorder.run('spawnEntities', 'foreign', [item('/chat/a', { initialMessage: { payload: 'hello' } }), item('/chat/b')])
     await recorder.run('spawnEntities', 'foreign-refused', [item('/chat/a')])
@@ -133,8 +135,9 @@ describe('histories with a foreign stream server', () => {
     await recorder.run('closeEntities', 'foreign', [killOf('/chat/a')])
     await recorder.run('signalEntities', 'foreign', [item('/chat/c', { signal: 'SIGUSR', permission: 'signal' })])
     await recorder.keepFound('sweep', 'foreign')
-  })
-})
+  }),
+  mostMs,
+)
 
 /** A root with children, of which the first is at work if `status` says so. */
 async function subtree({ wire }: Recorder, root: string, children: number, status = 'idle'): Promise<string> {
@@ -145,14 +148,9 @@ async function subtree({ wire }: Recorder, root: string, children: number, statu
   return kids[0] ?? ''
 }
 
-describe('histories of forks with streams in Postgres', () => {
-  let recorder: Recorder
-  beforeAll(async () => {
-    recorder = await Recorder.start({})
-  })
-  afterAll(async () => await recorder.stop())
-
-  it('are recorded', async () => {
+it(
+  'histories of forks with streams in Postgres are recorded',
+  recording({}, async (recorder) => {
     const { wire } = recorder
     await subtree(recorder, '/chat/root', 2)
     const busy = await subtree(recorder, '/chat/busy', 1, 'running')
@@ -177,17 +175,13 @@ describe('histories of forks with streams in Postgres', () => {
     await untilWaiting('waited')
     await wire.signal(busy, { signal: 'SIGSTOP' })
     await recorder.keep(waited)
-  })
-})
+  }),
+  mostMs,
+)
 
-describe('histories of forks with a foreign stream server', () => {
-  let recorder: Recorder
-  beforeAll(async () => {
-    recorder = await Recorder.start({ streams: 'http' })
-  })
-  afterAll(async () => await recorder.stop())
-
-  it('are recorded', async () => {
+it(
+  'histories of forks with a foreign stream server are recorded',
+  recording({ streams: 'http' }, async (recorder) => {
     const { wire } = recorder
     const { house } = wire
     await subtree(recorder, '/chat/root', 2)
@@ -208,8 +202,9 @@ describe('histories of forks with a foreign stream server', () => {
     await cancelled.cancel()
     await house.restart('streams')
     for (const handle of [retried, cancelled]) await recorder.keep(handle)
-  })
-})
+  }),
+  mostMs,
+)
 
 describe('histories of dispatch', () => {
   let recorder: Recorder

@@ -6,7 +6,7 @@
  * A3  Entry, tail, producer, sequence and closed flag are written by one statement: all of them or none.
  */
 import { maxStreamPathBytes, offsetOf, type StreamPath } from '../../domain/ids.js'
-import { sql, type Transaction } from '../../registry/database.js'
+import { keyed, type Transaction } from '../../registry/database.js'
 import { decideAppend, type LogState, type PreparedAppend, type ProducerState } from '../protocol/append-rules.js'
 import { stamp } from '../protocol/payload.js'
 import * as refusals from '../protocol/refusals.js'
@@ -39,15 +39,32 @@ interface NewEntry {
   readonly marks: number
 }
 
-/** `locked`: the answer of `lockStreams` to the same paths, in the same transaction. */
-export async function appendAll(tx: Transaction, appends: readonly PathAppend[], locked?: Locked): Promise<AppendVerdict[]> {
-  const streams = locked ?? (await lockStreams(tx, [...new Set(appends.map((append) => append.path))]))
-  await readProducers(tx, appends, streams)
+export interface AppendOptions {
+  /** The answer of `lockStreams` to these appends, or more, in the same transaction. */
+  readonly locked?: Locked | undefined
+  /** What is asked together with what the appends write, behind it. */
+  readonly along?: ((verdicts: readonly AppendVerdict[]) => Promise<unknown>) | undefined
+}
+
+export async function appendAll(
+  tx: Transaction,
+  appends: readonly PathAppend[],
+  { locked, along }: AppendOptions = {},
+): Promise<AppendVerdict[]> {
+  const streams = locked ?? (await lockStreams(tx, appends.map(wantedBy)))
   const entries: NewEntry[] = []
   const verdicts = appends.map(({ path, prepared }) => apply(streams.get(path), path, prepared, entries))
-  await write(tx, [...streams.values()], entries)
+  await Promise.all([write(tx, [...streams.values()], entries), along?.(verdicts)])
   return verdicts
 }
+
+/** What an append needs of its stream. */
+export interface Wanted {
+  readonly path: StreamPath
+  readonly producer?: { readonly id: string } | undefined
+}
+
+const wantedBy = ({ path, prepared }: PathAppend): Wanted => ({ path, producer: prepared.request.producer })
 
 /** A2. */
 function apply(stream: LockedStream | undefined, path: StreamPath, prepared: PreparedAppend, entries: NewEntry[]): AppendVerdict {
@@ -71,18 +88,32 @@ function apply(stream: LockedStream | undefined, path: StreamPath, prepared: Pre
   return effect.verdict
 }
 
-/** A1. An expired stream without forks is as if it had never been; one with forks is gone. */
-export async function lockStreams(tx: Transaction, paths: readonly StreamPath[]): Promise<Locked> {
-  const { rows } = await tx.query(sql`
-    SELECT s.id, s.path, s.content_type, s.tail, s.closed, s.closer_id, s.closer_epoch, s.closer_seq, s.last_seq, s.ttl_s,
-           CASE WHEN s.gone_at IS NOT NULL THEN 'gone'
-                WHEN s.expires_at <= clock_timestamp() THEN
-                  CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL) THEN 'gone' ELSE 'missing' END
-                ELSE 'live' END AS life
-      FROM streams s
-     WHERE s.tenant_id = ${tx.tenant} AND s.path = ANY(${paths}::text[])
-     ORDER BY s.id
-       FOR UPDATE`)
+/** A1. Producers are read by a statement of its own, behind the locks: only then are their rows final. */
+export async function lockStreams(tx: Transaction, wanted: readonly Wanted[]): Promise<Locked> {
+  const [streams, producers] = await Promise.all([lockRows(tx, [...new Set(wanted.map(({ path }) => path))]), readProducers(tx, wanted)])
+  const byId = new Map([...streams.values()].map((stream) => [stream.id, stream]))
+  for (const { stream_id, producer_id, epoch, last_seq } of producers)
+    byId.get(stream_id)?.producers.set(producer_id, { epoch, lastSeq: last_seq })
+  return streams
+}
+
+/** An expired stream without forks is as if it had never been; one with forks is gone. */
+async function lockRows(tx: Transaction, paths: readonly StreamPath[]): Promise<Locked> {
+  const { rows } = await tx.query(keyed`
+    SELECT s.*
+      FROM (SELECT s.id, i.path
+              FROM unnest(${paths}::text[]) AS i (path)
+             CROSS JOIN LATERAL (SELECT id FROM streams WHERE tenant_id = ${tx.tenant} AND path = i.path COLLATE "C" OFFSET 0) s
+             ORDER BY s.id) i
+     CROSS JOIN LATERAL (
+       SELECT s.id, s.path, s.content_type, s.tail, s.closed, s.closer_id, s.closer_epoch, s.closer_seq, s.last_seq, s.ttl_s,
+              CASE WHEN s.gone_at IS NOT NULL THEN 'gone'
+                   WHEN s.expires_at <= clock_timestamp() THEN
+                     CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL OFFSET 0) THEN 'gone' ELSE 'missing' END
+                   ELSE 'live' END AS life
+         FROM streams s
+        WHERE s.id = i.id AND s.path = i.path COLLATE "C" OFFSET 0
+          FOR UPDATE) s`)
   return new Map(rows.map((row) => [row.path as string, lockedStream(row as unknown as LockedRow)])) // columns as selected above
 }
 
@@ -117,28 +148,22 @@ function lockedStream(row: LockedRow): LockedStream {
   }
 }
 
-/** A statement of its own, after the locks: only then are the rows final. */
-async function readProducers(tx: Transaction, appends: readonly PathAppend[], streams: ReadonlyMap<string, LockedStream>): Promise<void> {
-  const streamIds: number[] = []
-  const producerIds: string[] = []
-  for (const { path, prepared } of appends) {
-    const stream = streams.get(path)
-    if (stream === undefined || prepared.request.producer === undefined) continue
-    streamIds.push(stream.id)
-    producerIds.push(prepared.request.producer.id)
-  }
-  if (streamIds.length === 0) return
-  const byId = new Map([...streams.values()].map((stream) => [stream.id, stream]))
-  const { rows } = await tx.query(sql`
+interface ProducerRow {
+  readonly stream_id: number
+  readonly producer_id: string
+  readonly epoch: number
+  readonly last_seq: number
+}
+
+async function readProducers(tx: Transaction, wanted: readonly Wanted[]): Promise<readonly ProducerRow[]> {
+  const producing = wanted.flatMap(({ path, producer }) => (producer === undefined ? [] : [{ path, id: producer.id }]))
+  if (producing.length === 0) return []
+  const { rows } = await tx.query(keyed`
     SELECT p.stream_id, p.producer_id, p.epoch, p.last_seq
-      FROM stream_producers p
-      JOIN (SELECT DISTINCT * FROM unnest(${streamIds}::int8[], ${producerIds}::text[]) AS w (stream_id, producer_id)) wanted
-        ON p.stream_id = wanted.stream_id AND p.producer_id = wanted.producer_id`)
-  for (const row of rows) {
-    byId
-      .get(row.stream_id as number)
-      ?.producers.set(row.producer_id as string, { epoch: row.epoch as number, lastSeq: row.last_seq as number })
-  }
+      FROM (SELECT DISTINCT * FROM unnest(${producing.map(({ path }) => path)}::text[], ${producing.map(({ id }) => id)}::text[]) AS w (path, producer_id)) w
+     CROSS JOIN LATERAL (SELECT id FROM streams WHERE tenant_id = ${tx.tenant} AND path = w.path COLLATE "C" OFFSET 0) s
+     CROSS JOIN LATERAL (SELECT * FROM stream_producers WHERE stream_id = s.id AND producer_id = w.producer_id COLLATE "C" OFFSET 0) p`)
+  return rows as unknown as ProducerRow[] // columns as selected above
 }
 
 /** A3. Bodies travel as one value, cut apart by the database: an array of `bytea` would travel as text. */
@@ -147,7 +172,7 @@ async function write(tx: Transaction, streams: readonly LockedStream[], entries:
   if (changed.length === 0) return
   const producers = changed.flatMap((stream) => [...stream.changedProducers].map((id) => ({ stream, id, state: stream.producers.get(id) })))
   const { data, starts } = concatenated(entries)
-  await tx.query(sql`
+  await tx.query(keyed`
     WITH written AS (
       INSERT INTO stream_entries (stream_id, end_offset, data, marks)
       SELECT e.stream_id, e.end_offset, substring(${data}::bytea FROM e.start FOR e.length), e.marks
@@ -164,11 +189,13 @@ async function write(tx: Transaction, streams: readonly LockedStream[], entries:
            last_seq = c.last_seq,
            expires_at = CASE WHEN s.ttl_s IS NULL THEN s.expires_at
                              ELSE clock_timestamp() + least(s.ttl_s, 10000000000) * interval '1 second' END
-      FROM unnest(${changed.map((s) => s.id)}::int8[], ${changed.map((s) => s.state.tail)}::int8[], ${changed.map((s) => s.state.closed)}::boolean[],
-                  ${changed.map((s) => s.state.closer?.id ?? null)}::text[], ${changed.map((s) => s.state.closer?.epoch ?? null)}::int8[],
-                  ${changed.map((s) => s.state.closer?.seq ?? null)}::int8[], ${changed.map((s) => s.state.lastSeq)}::text[])
-           AS c (id, tail, closed, closer_id, closer_epoch, closer_seq, last_seq)
-     WHERE s.id = c.id`)
+      FROM (SELECT k.ctid AS at, c.*
+              FROM unnest(${changed.map((s) => s.id)}::int8[], ${changed.map((s) => s.state.tail)}::int8[], ${changed.map((s) => s.state.closed)}::boolean[],
+                          ${changed.map((s) => s.state.closer?.id ?? null)}::text[], ${changed.map((s) => s.state.closer?.epoch ?? null)}::int8[],
+                          ${changed.map((s) => s.state.closer?.seq ?? null)}::int8[], ${changed.map((s) => s.state.lastSeq)}::text[])
+                   AS c (id, tail, closed, closer_id, closer_epoch, closer_seq, last_seq)
+             CROSS JOIN LATERAL (SELECT ctid FROM streams WHERE id = c.id OFFSET 0) k) c
+     WHERE s.ctid = c.at`)
 }
 
 /** The bodies one after the other, and where each begins (counted from 1, as SQL does). */

@@ -9,7 +9,7 @@
  * Within one batch a fork finds only sources that stood before, or that the batch makes as plain streams.
  */
 import { maxStreamPathBytes, offsetOf, type StreamPath } from '../../domain/ids.js'
-import { sql, type Transaction } from '../../registry/database.js'
+import { keyed, type Transaction } from '../../registry/database.js'
 import { type ForkPlan, type StreamConfiguration, sameConfiguration } from '../protocol/create-rules.js'
 import { contentTypeOf, defaultContentType, isJsonType } from '../protocol/media-type.js'
 import { firstPayload, isPayload, type Payload, stamp } from '../protocol/payload.js'
@@ -140,7 +140,7 @@ async function insert(tx: Transaction, streams: readonly ReadyStream[]): Promise
   const entries = sorted.flatMap((stream, at) => stream.entries.map((entry) => ({ ...entry, at: at + 1 })))
   const ranges = sorted.flatMap((stream, at) => (stream.plan?.ranges ?? []).map((range) => ({ ...range, at: at + 1 })))
   const { data, starts } = concatenated(entries)
-  const { rows } = await tx.query(sql`
+  const { rows } = await tx.query(keyed`
     WITH wanted AS (
       SELECT *
         FROM unnest(${sorted.map((s) => s.path)}::text[], ${sorted.map((s) => s.contentType)}::text[], ${sorted.map((s) => isJsonType(s.contentType))}::boolean[],
@@ -226,11 +226,11 @@ function headOf(
 }
 
 async function standingAt(tx: Transaction, paths: readonly StreamPath[]): Promise<Map<string, Standing>> {
-  const { rows } = await tx.query(sql`
-    SELECT id, path, content_type, tail, closed, ttl_s, expires_at_text, forked_from, fork_offset, fork_sub, gone_at IS NOT NULL AS gone,
+  const { rows } = await tx.query(keyed`
+    SELECT s.id, s.path, content_type, tail, closed, ttl_s, expires_at_text, forked_from, fork_offset, fork_sub, gone_at IS NOT NULL AS gone,
            coalesce(expires_at <= clock_timestamp(), false) AS expired
-      FROM streams
-     WHERE tenant_id = ${tx.tenant} AND path = ANY(${paths}::text[])`)
+      FROM unnest(${paths}::text[]) AS i (path)
+     CROSS JOIN LATERAL (SELECT * FROM streams WHERE tenant_id = ${tx.tenant} AND path = i.path COLLATE "C" OFFSET 0) s`)
   return new Map(rows.map((row) => [row.path as string, standing(row as unknown as StandingRow)])) // columns as selected above
 }
 

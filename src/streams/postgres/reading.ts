@@ -5,7 +5,7 @@
  *     was deleted meanwhile (`StreamVanished`), never a shorter history.
  * R2  A chunk is bounded in entries and bytes (one larger entry travels alone); the database concatenates it.
  */
-import { type Queryable, type Row, sql } from '../../registry/database.js'
+import { keyed, type Queryable, type Row } from '../../registry/database.js'
 
 export type Life = 'live' | 'gone' | 'missing'
 
@@ -45,11 +45,11 @@ export async function openStream(
   path: string,
   after: number,
 ): Promise<{ readonly view: StreamView; readonly chunk: Chunk | null } | Exclude<Life, 'live'>> {
-  const { rows } = await db.query(sql`
+  const { rows } = await db.query(keyed`
     SELECT s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
            CASE WHEN s.gone_at IS NOT NULL THEN 'gone'
                 WHEN s.expires_at <= clock_timestamp() THEN
-                  CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL) THEN 'gone' ELSE 'missing' END
+                  CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL OFFSET 0) THEN 'gone' ELSE 'missing' END
                 ELSE 'live' END AS life,
            coalesce(s.expires_at < clock_timestamp() + least(s.ttl_s - least(s.ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due,
            c.entries, c.last,
@@ -72,7 +72,7 @@ export async function openStream(
 
 /** The next chunk of a stream (or fork) behind `after`, not beyond `upTo`. */
 export async function readChunk(db: Queryable, view: StreamView, after: number, upTo: number): Promise<Chunk> {
-  const { rows } = await db.query(sql`
+  const { rows } = await db.query(keyed`
     SELECT c.entries, c.last, CASE WHEN ${view.json}::boolean THEN convert_from(c.data, 'UTF8') END AS text, CASE WHEN NOT ${view.json}::boolean THEN c.data END AS bytes
       FROM (
         SELECT count(*)::int4 AS entries, max(w.end_offset) AS last,
@@ -85,7 +85,7 @@ export async function readChunk(db: Queryable, view: StreamView, after: number, 
                  CROSS JOIN LATERAL (
                    SELECT end_offset, data FROM stream_entries
                     WHERE stream_id = r.storage_id AND end_offset > greatest(r.from_offset, ${after}::int8)
-                      AND end_offset <= least(r.to_offset, ${upTo}::int8, ${after}::int8 + 4096)) e) w
+                      AND end_offset <= least(r.to_offset, ${upTo}::int8, ${after}::int8 + 4096) OFFSET 0) e) w
          WHERE w.before < 1048576) c`)
   const [row] = rows
   if (row === undefined || row.entries === 0) throw new StreamVanished() // R1
@@ -106,7 +106,7 @@ export interface StreamEntries {
 
 /** The stream `id` and its entries behind `after`, each by itself, as far as one chunk goes; null when it has ended. */
 export async function readEntries(db: Queryable, id: number, after: number): Promise<StreamEntries | null> {
-  const { rows } = await db.query(sql`
+  const { rows } = await db.query(keyed`
     SELECT s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
            coalesce(s.expires_at < clock_timestamp() + least(s.ttl_s - least(s.ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due,
            w.end_offset, CASE WHEN s.json THEN convert_from(w.data, 'UTF8') END AS text, CASE WHEN NOT s.json THEN w.data END AS bytes
@@ -120,7 +120,7 @@ export async function readEntries(db: Queryable, id: number, after: number): Pro
          CROSS JOIN LATERAL (
            SELECT end_offset, data FROM stream_entries
             WHERE stream_id = r.storage_id AND end_offset > greatest(r.from_offset, ${after}::int8)
-              AND end_offset <= least(r.to_offset, ${after}::int8 + 1024)) e) w ON w.before < 1048576
+              AND end_offset <= least(r.to_offset, ${after}::int8 + 1024) OFFSET 0) e) w ON w.before < 1048576
      WHERE s.id = ${id} AND s.path IS NOT NULL AND s.gone_at IS NULL AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
      ORDER BY w.end_offset`)
   const [first] = rows
@@ -150,18 +150,20 @@ function viewOf(row: Row): StreamView {
 
 /** Where watched streams stand, in one query; what has ended or never was is left out. */
 export async function streamStates(db: Queryable, paths: readonly string[]): Promise<Map<string, StreamView>> {
-  const { rows } = await db.query(sql`
+  const { rows } = await db.query(keyed`
     SELECT path, id, content_type, json, tail, closed, ttl_s, expires_at_text,
            coalesce(expires_at < clock_timestamp() + least(ttl_s - least(ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due
-      FROM streams
-     WHERE tenant_id = ${db.tenant} AND path = ANY(${paths}::text[]) AND gone_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())`)
+      FROM unnest(${paths}::text[]) AS i (wanted)
+     CROSS JOIN LATERAL (SELECT * FROM streams
+                          WHERE tenant_id = ${db.tenant} AND path = i.wanted COLLATE "C" AND gone_at IS NULL
+                            AND (expires_at IS NULL OR expires_at > clock_timestamp()) OFFSET 0) s`)
   return new Map(rows.map((row) => [row.path as string, viewOf(row)]))
 }
 
 /** Moves sliding expiries on. What has expired stays expired. */
 export async function renew(db: Queryable, ids: readonly number[]): Promise<void> {
   if (ids.length === 0) return
-  await db.query(sql`
+  await db.query(keyed`
     UPDATE streams SET expires_at = clock_timestamp() + least(ttl_s, 10000000000) * interval '1 second'
      WHERE id = ANY(${ids}::int8[]) AND ttl_s IS NOT NULL AND expires_at > clock_timestamp()`)
 }

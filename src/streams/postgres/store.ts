@@ -74,8 +74,9 @@ export class PostgresStreams implements StreamStore {
     })
     this.transactional = {
       create: async (tx, streams) => await createAll(tx, streams),
-      append: async (tx, appends, locked) => await appendAll(tx, appends.map(preparedAt), locked as unknown as Locked | undefined), // made below
-      lock: async (tx, paths) => (await lockStreams(tx, paths)) as unknown as LockedStreams, // opaque to callers
+      append: async (tx, appends, { locked, along } = {}) =>
+        await appendAll(tx, appends.map(preparedAt), { locked: locked as unknown as Locked | undefined, along }), // made below
+      lock: async (tx, appends) => (await lockStreams(tx, appends)) as unknown as LockedStreams, // opaque to callers
       share: async (tx, paths) => await shareStreams(tx, paths),
       history: historyReads,
       announce: (paths) => this.#watching.announce(paths),

@@ -8,7 +8,7 @@
  * A crash loses hints; readers find the change with their next poll.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { type Database, sql } from '../../registry/database.js'
+import { type Database, keyed } from '../../registry/database.js'
 
 const channel = 'agents_streams'
 const flushMs = 8
@@ -51,7 +51,7 @@ export class Wakeups {
     this.#pending = new Set()
     for (let at = 0; at < hints.length; at += hintsPerNotice) {
       const notice = [this.#self, ...hints.slice(at, at + hintsPerNotice)].join(',')
-      this.#database.query(sql`SELECT pg_notify(${channel}, ${notice})`).catch(() => undefined) // a lost hint costs one poll
+      this.#database.query(keyed`SELECT pg_notify(${channel}, ${notice})`).catch(() => undefined) // a lost hint costs one poll
     }
   }
 

@@ -1,0 +1,107 @@
+/**
+ * A kept plan is made once, at whatever size the tables have then (database.ts D6). So every `keyed` statement of the source must reach its rows by key
+ * in the plan that Postgres makes while it knows nothing, and in the one that it makes for a handful of rows.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
+
+interface Plan {
+  readonly 'Node Type': string
+  readonly 'Relation Name'?: string
+  readonly 'Index Name'?: string
+  readonly 'Index Cond'?: string
+  readonly Plans?: readonly Plan[]
+}
+
+const source = fileURLToPath(new URL('../../src/', import.meta.url))
+
+/** Every `keyed` statement in the source, its values numbered as `keyed` numbers them. */
+const statements = readdirSync(source, { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.ts') && file !== join('registry', 'database.ts'))
+  .flatMap((file) =>
+    readFileSync(join(source, file), 'utf8')
+      .split('keyed`')
+      .slice(1)
+      .map((rest, index) => ({ what: `${file} ${index + 1}`, text: numbered(rest) })),
+  )
+
+function numbered(rest: string): string {
+  let text = ''
+  let values = 0
+  for (let at = 0; at < rest.length; at += 1) {
+    if (rest[at] === '`') return text
+    if (rest[at] !== '$' || rest[at + 1] !== '{') {
+      text += rest[at]
+      continue
+    }
+    values += 1
+    text += `$${values}`
+    for (let depth = 1, inside = at + 2; depth > 0; inside += 1) {
+      if (rest[inside] === '{') depth += 1
+      if (rest[inside] === '}') depth -= 1
+      at = inside
+    }
+  }
+  throw new Error('a statement without an end')
+}
+
+/** Scans of a table that are not by a key: by none at all, or by the tenant alone. */
+function walks(plan: Plan): readonly string[] {
+  const {
+    'Node Type': type,
+    'Relation Name': table,
+    'Index Name': index = 'no index',
+    'Index Cond': condition = '',
+    Plans: inner = [],
+  } = plan
+  const keys = condition.split(' AND ').filter((key) => key !== '' && !/^\(*tenant_id = /.test(key))
+  const isKeyed = type === 'Tid Scan' || (type.startsWith('Index') && keys.length > 0) || /Bitmap Heap|ModifyTable/.test(type)
+  const own =
+    (table !== undefined && !isKeyed) || (type === 'Bitmap Index Scan' && keys.length === 0)
+      ? [`${type} on ${table} by ${index}: ${condition}`]
+      : []
+  return [...own, ...inner.flatMap(walks)]
+}
+
+let fresh: FreshDatabase
+let client: pg.Client
+beforeAll(async () => {
+  fresh = await freshDatabase()
+  client = new pg.Client({ connectionString: fresh.url })
+  await client.connect()
+  await client.query('SET random_page_cost = 1.1; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off')
+})
+afterAll(async () => {
+  await client.end()
+  await fresh.drop()
+})
+
+describe.each(['empty', 'analysed with a handful of rows'])('while the tables are %s', (state) => {
+  beforeAll(async () => {
+    if (state === 'empty') return
+    await client.query(`
+      INSERT INTO entities (tenant_id, url, type, status, created_at, updated_at) SELECT 'default', '/t/e' || n, 't', 'idle', 0, 0 FROM generate_series(1, 5) n;
+      INSERT INTO subscriptions (tenant_id, id, type, configuration, webhook_url, lease_ttl_ms, wake_id)
+      SELECT 'default', 's' || n, 'webhook', '', 'http://x', 30000, 'w' || n FROM generate_series(1, 5) n;
+      INSERT INTO subscription_links (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
+      SELECT 'default', '/t/e' || n || '/main', 's' || n, true, false, '-1' FROM generate_series(1, 5) n;
+      ANALYZE`)
+  })
+
+  it.each(statements)('$what reaches its rows by key', async ({ text }) => {
+    const { rows } = await client.query<{ readonly 'QUERY PLAN': readonly { readonly Plan: Plan }[] }>(
+      `EXPLAIN (GENERIC_PLAN, FORMAT JSON) ${text}`,
+    )
+    const [plan] = rows[0]?.['QUERY PLAN'] ?? []
+    if (plan === undefined) throw new Error('no plan')
+
+    expect(walks(plan.Plan)).toEqual([])
+  })
+})
+
+it('is asked about the statements of the source', () => {
+  expect(statements.length).toBeGreaterThan(25)
+})

@@ -60,6 +60,8 @@ function sourceStamp() {
     join(root, 'package-lock.json'),
     join(root, 'tsconfig.json'),
     join(root, 'tsconfig.build.json'),
+    join(root, 'bin', 'bundle-workflows.mjs'),
+    join(root, 'bin', 'bundle-programs.mjs'),
     ...filesBelow(join(root, 'src')),
   ]
   for (const file of files) hash.update(relative(root, file)).update('\0').update(readFileSync(file)).update('\0')
@@ -99,6 +101,8 @@ async function build() {
     cpSync(file, join(fresh, relative(join(root, 'src'), file)))
   if (existsSync(join(fresh, 'workflows', 'index.js')))
     await run('the workflow bundler', [process.execPath, join(root, 'bin', 'bundle-workflows.mjs'), fresh])
+  if (existsSync(join(fresh, 'server.js')))
+    await run('the program bundler', [process.execPath, join(root, 'bin', 'bundle-programs.mjs'), fresh])
   writeFileSync(join(fresh, '.stamp'), stamp)
   const old = join(root, 'dist.old')
   rmSync(old, { recursive: true, force: true })

@@ -2,7 +2,7 @@
 import { type Client, ScheduleAlreadyRunning, ScheduleOverlapPolicy } from '@temporalio/client'
 import type { NativeConnection } from '@temporalio/worker'
 import type { Logger } from 'pino'
-import { defaultTaskQueue, searchAttributes } from './client/starts.js'
+import { searchAttributes, sweepScheduleId } from './client/starts.js'
 
 const sweepEvery = '10s'
 const setupLimitMs = 10_000
@@ -34,7 +34,7 @@ const valueTypes = { Keyword: 2, KeywordList: 7 } as const
 
 /** The Schedule `sweep`, one per task queue; a repeated start finds it there. */
 export async function ensureSweep(client: Client, taskQueue: string, log: Logger): Promise<void> {
-  const scheduleId = taskQueue === defaultTaskQueue ? 'sweep' : `sweep:${taskQueue}`
+  const scheduleId = sweepScheduleId(taskQueue)
   try {
     await client.schedule.create({
       scheduleId,

@@ -9,6 +9,9 @@ import { type EntityUrl, type OperationId, typeOf } from '../domain/ids.js'
 
 export const defaultTaskQueue = 'agents'
 
+/** Of the Schedule that starts the sweeps of a task queue. */
+export const sweepScheduleId = (taskQueue: string): string => (taskQueue === defaultTaskQueue ? 'sweep' : `sweep:${taskQueue}`)
+
 const maxWorkflowIdBytes = 1_000
 const maxSummaryBytes = 400
 /** Bytes that every server takes in one search attribute; ours is told to take more (temporal-notes §3.2). */

@@ -1,7 +1,7 @@
 /**
  * Preloaded into a server or worker (`node --import`): the place where tests make it die. Production code carries nothing of it.
  *
- * It wraps public entry points of libraries, and says at each of them what is about to happen or has just happened, as one line of text:
+ * It wraps public entry points of the libraries that the programs run, and says at each of them what is about to happen or has just happened, as one line of text:
  *   pg:before|sent|after <statement>         a COMMIT names the statements of its transaction
  *   temporal:before|after start <workflow>   the start of an operation
  *   streams:before|after <method> <path>     a request to a foreign stream server; ` and close` where it closes the stream
@@ -11,8 +11,7 @@
 import { channel } from 'node:diagnostics_channel'
 import { readFileSync, unlinkSync } from 'node:fs'
 import { ServerResponse } from 'node:http'
-import { WorkflowClient } from '@temporalio/client'
-import pg from 'pg'
+import { pg, WorkflowClient } from '../../dist/dev/libraries.js'
 
 const armedFile = process.env.FAULTS_ARMED
 const seen = { armed: '', times: 0 }

@@ -15,7 +15,7 @@ import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres.js'
 import { startTemporalServer } from '../../src/dev/temporal-server.js'
 import { type ForeignStreams, startForeignStreams } from './foreign-streams.js'
 import { ownPort } from './ports.js'
-import { ownNamespace } from './temporal.js'
+import { ownNamespace, quietNamespace } from './temporal.js'
 
 export interface HouseOptions {
   /** Where streams live: in Postgres (default), or on a foreign Durable Streams server. */
@@ -65,6 +65,8 @@ function relaunched(launch: () => Promise<Killable>): HousePart {
   }
 }
 
+const taskQueue = 'agents'
+
 interface Ground {
   readonly folder: string
   readonly databaseUrl: string
@@ -112,10 +114,10 @@ export class House {
     const undo: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })]
     const [databaseUrl, temporal, streams] = await Promise.all([
       options.own?.includes('postgres') ? ownPostgres(folder, parts) : ownDatabase(undo),
-      options.own?.includes('temporal') ? ownTemporal(folder, parts) : sharedTemporal(),
+      options.own?.includes('temporal') ? ownTemporal(folder, parts) : sharedTemporal(undo),
       options.streams === 'http' ? ownStreams(parts) : undefined,
     ])
-    const ground: Ground = { folder, databaseUrl, ...temporal, taskQueue: 'agents', parts, undo }
+    const ground: Ground = { folder, databaseUrl, ...temporal, taskQueue, parts, undo }
     const house = new House(ground, await addServers(ground, options, streams?.url), streams?.url)
     try {
       await house.#startProcesses()
@@ -271,9 +273,11 @@ async function ownStreams(parts: Map<PartId, HousePart>): Promise<ForeignStreams
   return streams
 }
 
-async function sharedTemporal() {
+async function sharedTemporal(undo: (() => Promise<unknown>)[]) {
   const temporalAddress = process.env.TEST_TEMPORAL_ADDRESS ?? ''
-  return { temporalAddress, namespace: await ownNamespace(temporalAddress) }
+  const namespace = await ownNamespace(temporalAddress)
+  undo.push(() => quietNamespace(temporalAddress, namespace, taskQueue))
+  return { temporalAddress, namespace }
 }
 
 async function ownDatabase(undo: (() => Promise<unknown>)[]): Promise<string> {

@@ -1,7 +1,7 @@
 /** A Temporal namespace of the test's own, on the server that the run started. */
 import { randomBytes } from 'node:crypto'
-import { Connection } from '@temporalio/client'
-import { searchAttributes } from '../../src/client/starts.js'
+import { Connection, ScheduleClient, ScheduleNotFoundError } from '@temporalio/client'
+import { searchAttributes, sweepScheduleId } from '../../src/client/starts.js'
 import { eventually } from './eventually.js'
 
 const indexedValueTypes = { Keyword: 2, KeywordList: 7 } as const
@@ -23,6 +23,18 @@ export async function ownNamespace(address = process.env.TEST_TEMPORAL_ADDRESS ?
       return Object.keys(searchAttributes).every((name) => name in customAttributes)
     })
     return namespace
+  } finally {
+    await connection.close()
+  }
+}
+
+/** Ends what a namespace would go on with when its house is gone: a sweep every 10 s, for the rest of the run. */
+export async function quietNamespace(address: string, namespace: string, taskQueue: string): Promise<void> {
+  const connection = await Connection.connect({ address })
+  try {
+    await new ScheduleClient({ connection, namespace }).getHandle(sweepScheduleId(taskQueue)).delete()
+  } catch (failure) {
+    if (!(failure instanceof ScheduleNotFoundError)) throw failure // the house never started
   } finally {
     await connection.close()
   }

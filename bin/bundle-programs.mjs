@@ -106,7 +106,6 @@ const options = {
   target: 'node20',
   format: 'esm',
   external: ['pg-native'],
-  keepNames: true, // names of errors travel
   sourcemap: 'linked',
   sourcesContent: false,
   legalComments: 'linked',

@@ -58,7 +58,8 @@ let statements = 0
 
 /** A statement whose text is constant: `sql` names it once, so that every connection prepares it once. */
 export function sql(strings: TemplateStringsArray, ...values: readonly unknown[]): Statement {
-  return { ...named(strings), values }
+  const { name, text } = named(strings)
+  return { name, text, values }
 }
 
 /**
@@ -67,7 +68,8 @@ export function sql(strings: TemplateStringsArray, ...values: readonly unknown[]
  * transaction has locked: their `ctid` stands still. What planning took was half of what Postgres did for a wake.
  */
 export function keyed(strings: TemplateStringsArray, ...values: readonly unknown[]): Statement {
-  return { ...named(strings), values, plan: 'kept' }
+  const { name, text } = named(strings)
+  return { name, text, values, plan: 'kept' }
 }
 
 function named(strings: TemplateStringsArray): StatementText {
@@ -414,14 +416,8 @@ async function begin(client: pg.PoolClient, lock?: bigint): Promise<string> {
   return String(results[1]?.rows[0]?.xid)
 }
 
-function configOf(statement: Statement, options?: { readonly binary?: boolean }): pg.QueryConfig {
-  return {
-    name: statement.name,
-    text: statement.text,
-    values: statement.values as unknown[],
-    types,
-    ...(options?.binary ? { binary: true } : {}),
-  } as pg.QueryConfig
+function configOf({ name, text, values }: Statement, { binary = false }: { readonly binary?: boolean } = {}): pg.QueryConfig {
+  return { name, text, values: values as unknown[], types, binary } as pg.QueryConfig // `binary` is unknown to the types of `pg`
 }
 
 function answer(result: pg.QueryResult) {

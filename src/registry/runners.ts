@@ -37,7 +37,7 @@ export async function findRunnersByWakeStream(queryable: Queryable, paths: reado
   return byKey(rows, ({ wake_stream }) => wake_stream)
 }
 
-/** Newest first. Index: runners_by_owner. */
+/** Newest first. Index: runners_of_owner. */
 export async function listRunners(queryable: Queryable, owner: PrincipalUrl, limit: number): Promise<Runner[]> {
   const { rows } = await queryable.query(sql`
     SELECT * FROM runners

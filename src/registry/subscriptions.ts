@@ -233,11 +233,16 @@ export interface LinkState {
   readonly entity_status: EntityStatus | null
 }
 
-/** The links of these subscriptions, in the order of their paths. Tails are asked for one by one: to a join Postgres brings all streams. */
+/**
+ * The links of these subscriptions, in the order of their paths. Tails are asked for one by one, to a join Postgres brings all streams; and of the
+ * tables, not of `stream_tails`, in whose second arm Postgres 18 does not find a row by its whole key.
+ */
 export async function linksOf(queryable: Queryable, subscriptionIds: readonly string[]): Promise<LinkState[]> {
   const { rows } = await queryable.query(keyed`
     SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
-           (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
+           coalesce((SELECT '0000000000000000_' || lpad(t.tail::text, 16, '0') FROM streams t
+                      WHERE t.tenant_id = ${queryable.tenant} AND t.path = l.path AND t.gone_at IS NULL),
+                    (SELECT p.processed FROM stream_progress p WHERE p.tenant_id = ${queryable.tenant} AND p.path = l.path)) AS tail
       FROM unnest(${subscriptionIds}::text[]) AS i (id)
      CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
                           WHERE tenant_id = ${queryable.tenant} AND subscription_id = i.id COLLATE "C" OFFSET 0) l
@@ -251,7 +256,9 @@ export async function linksOf(queryable: Queryable, subscriptionIds: readonly st
 export async function linksOfWakes(queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> {
   const { rows } = await queryable.query(keyed`
     SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
-           (SELECT t.tail FROM stream_tails t WHERE t.tenant_id = l.tenant_id AND t.path = l.path) AS tail
+           coalesce((SELECT '0000000000000000_' || lpad(t.tail::text, 16, '0') FROM streams t
+                      WHERE t.tenant_id = ${queryable.tenant} AND t.path = l.path AND t.gone_at IS NULL),
+                    (SELECT p.processed FROM stream_progress p WHERE p.tenant_id = ${queryable.tenant} AND p.path = l.path)) AS tail
       FROM unnest(${wakeIds}::text[]) AS i (wake_id)
      CROSS JOIN LATERAL (SELECT id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) s
      CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links

@@ -141,7 +141,7 @@ export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Pr
              ORDER BY s.id) i
      CROSS JOIN LATERAL (
        SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
-              coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
+              coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.id = s.runner_id), wake_stream) AS wake_stream,
               lease_ttl_ms, attempts, failures, holder, claimed_attempt,
               lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
               (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms

@@ -112,8 +112,9 @@ async function lockRows(tx: Transaction, paths: readonly StreamPath[]): Promise<
                      CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL OFFSET 0) THEN 'gone' ELSE 'missing' END
                    ELSE 'live' END AS life
          FROM streams s
-        WHERE s.id = i.id AND s.path = i.path COLLATE "C" OFFSET 0
-          FOR UPDATE) s`)
+        WHERE s.id = i.id OFFSET 0
+          FOR UPDATE) s
+     WHERE s.path = i.path`)
   return new Map(rows.map((row) => [row.path as string, lockedStream(row as unknown as LockedRow)])) // columns as selected above
 }
 

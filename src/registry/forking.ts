@@ -7,7 +7,7 @@ import { snapshotRow } from '../domain/fork/snapshot.js'
 import type { EntityUrl, OperationId, PrincipalUrl } from '../domain/ids.js'
 import type { SnapshotType } from '../domain/projection.js'
 import { tagsIndex } from '../domain/tags.js'
-import { type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, type Transaction } from './database.js'
 
 export interface SubtreeGlance {
   readonly entities: number
@@ -20,23 +20,24 @@ export async function subtreeGlances(
   roots: readonly string[],
   limit: number,
 ): Promise<ReadonlyMap<string, SubtreeGlance>> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT r.url, count(*) AS entities, count(*) FILTER (WHERE e.status IN ('spawning', 'running', 'stopping')) AS active
       FROM (SELECT DISTINCT url FROM unnest(${roots}::text[]) w (url)) r
      CROSS JOIN LATERAL (SELECT descendant_url FROM lineage
                           WHERE tenant_id = ${queryable.tenant} AND ancestor_url = r.url COLLATE "C" LIMIT ${limit + 1}) l
-      JOIN entities e ON e.tenant_id = ${queryable.tenant} AND e.url = l.descendant_url AND e.reserved_by IS NULL
+     CROSS JOIN LATERAL (SELECT status FROM entities
+                          WHERE tenant_id = ${queryable.tenant} AND url = l.descendant_url AND reserved_by IS NULL OFFSET 0) e
      GROUP BY r.url`)
   return new Map(rows.map(({ url, entities, active }) => [String(url), { entities: Number(entities), active: Number(active) }]))
 }
 
 /** URLs of a subtree, its root included, at most `limit` + 1. */
 export async function subtreeOf(queryable: Queryable, root: EntityUrl, limit: number): Promise<readonly EntityUrl[]> {
-  const { rows } = await queryable.query(sql`
+  const { rows } = await queryable.query(keyed`
     SELECT e.url
-      FROM lineage l
-      JOIN entities e ON e.tenant_id = l.tenant_id AND e.url = l.descendant_url AND e.reserved_by IS NULL
-     WHERE l.tenant_id = ${queryable.tenant} AND l.ancestor_url = ${root}
+      FROM (SELECT descendant_url FROM lineage WHERE tenant_id = ${queryable.tenant} AND ancestor_url = ${root} OFFSET 0) l
+     CROSS JOIN LATERAL (SELECT url FROM entities
+                          WHERE tenant_id = ${queryable.tenant} AND url = l.descendant_url AND reserved_by IS NULL OFFSET 0) e
      LIMIT ${limit + 1}`)
   return rows.map((row) => row.url as EntityUrl)
 }
@@ -71,33 +72,43 @@ const memberRow: z.ZodType<MemberRow> = z.object({
  * in the order of their URLs. Forks share the lock.
  */
 export async function shareSubtrees(tx: Transaction, roots: readonly EntityUrl[], single: readonly EntityUrl[]): Promise<MemberRow[]> {
-  const { rows } = await tx.query(sql`
-    SELECT e.url, e.type, e.status, e.parent, e.tags, e.spawn_args, e.dispatch_policy, e.created_at
-      FROM entities e
-      JOIN (SELECT descendant_url AS url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots})
-             UNION
-            SELECT unnest(${single}::text[])) wanted ON e.url = wanted.url COLLATE "C"
-     WHERE e.tenant_id = ${tx.tenant} AND e.reserved_by IS NULL
-     ORDER BY e.url
-       FOR SHARE OF e`)
+  const { rows } = await tx.query(keyed`
+    SELECT e.*
+      FROM (SELECT w.url
+              FROM (SELECT l.descendant_url AS url
+                      FROM unnest(${roots}::text[]) AS i (root)
+                     CROSS JOIN LATERAL (SELECT descendant_url FROM lineage
+                                          WHERE tenant_id = ${tx.tenant} AND ancestor_url = i.root COLLATE "C" OFFSET 0) l
+                     UNION
+                    SELECT unnest(${single}::text[]) COLLATE "C") w
+             ORDER BY w.url) w
+     CROSS JOIN LATERAL (SELECT url, type, status, parent, tags, spawn_args, dispatch_policy, created_at FROM entities
+                          WHERE tenant_id = ${tx.tenant} AND url = w.url AND reserved_by IS NULL OFFSET 0
+                            FOR SHARE) e`)
   return rows.map((row) => memberRow.parse(row))
 }
 
-/** URLs below these roots, the roots included. Materialized: where statistics are still missing all entities would be looked up first. */
+/** URLs below these roots, the roots included. */
 export async function subtreeUrls(tx: Transaction, roots: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
-  const { rows } = await tx.query(sql`
-    WITH below AS MATERIALIZED (
-      SELECT DISTINCT descendant_url AS url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots}))
-    SELECT e.url FROM below b JOIN entities e ON e.tenant_id = ${tx.tenant} AND e.url = b.url AND e.reserved_by IS NULL`)
+  const { rows } = await tx.query(keyed`
+    SELECT e.url
+      FROM unnest(${roots}::text[]) AS i (root)
+     CROSS JOIN LATERAL (SELECT descendant_url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = i.root COLLATE "C" OFFSET 0) l
+     CROSS JOIN LATERAL (SELECT url FROM entities WHERE tenant_id = ${tx.tenant} AND url = l.descendant_url AND reserved_by IS NULL OFFSET 0) e`)
   return new Set(rows.map((row) => String(row.url)))
 }
 
 /** The snapshot of everything below these roots, as far as it has been drawn; rows in the order of their keys. */
 export async function snapshotsBelow(tx: Transaction, roots: readonly EntityUrl[]): Promise<ReadonlyMap<string, readonly SnapshotRow[]>> {
-  const { rows } = await tx.query(sql`
+  const { rows } = await tx.query(keyed`
     SELECT p.entity_url, p.type, p.key, p.value
-      FROM (SELECT DISTINCT descendant_url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = ANY (${roots})) l
-      JOIN projections p ON p.tenant_id = ${tx.tenant} AND p.entity_url = l.descendant_url AND p.type IN ('manifest', 'child_status', 'replay_watermark')
+      FROM (SELECT DISTINCT b.descendant_url
+              FROM unnest(${roots}::text[]) AS i (root)
+             CROSS JOIN LATERAL (SELECT descendant_url FROM lineage
+                                  WHERE tenant_id = ${tx.tenant} AND ancestor_url = i.root COLLATE "C" OFFSET 0) b) l
+     CROSS JOIN LATERAL (SELECT entity_url, type, key, value FROM projections
+                          WHERE tenant_id = ${tx.tenant} AND entity_url = l.descendant_url AND type IN ('manifest', 'child_status', 'replay_watermark')
+                         OFFSET 0) p
      ORDER BY p.entity_url, p.type, p.key`)
   const snapshots = new Map<string, SnapshotRow[]>()
   for (const row of rows) {
@@ -124,14 +135,14 @@ export interface NewCopy {
 /** Inserts copies of rows that this transaction has locked, where their URLs are free. Which were. */
 export async function insertCopies(tx: Transaction, copies: readonly NewCopy[]): Promise<ReadonlySet<string>> {
   const rows = copies.map((copy) => ({ ...copy, tags_index: tagsIndex(copy.tags) }))
-  const { rows: inserted } = await tx.query(sql`
+  const { rows: inserted } = await tx.query(keyed`
     INSERT INTO entities (tenant_id, url, type, status, dispatch_policy, tags, tags_index, spawn_args, sandbox, parent, created_by,
                           type_revision, inbox_schemas, state_schemas, created_at, updated_at, reserved_by)
     SELECT e.tenant_id, i.url, e.type, 'idle', e.dispatch_policy, i.tags, i.tags_index, i.spawn_args, e.sandbox, i.parent, i.created_by,
            e.type_revision, e.inbox_schemas, e.state_schemas, i.created_at, i.created_at, i.reserved_by
       FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
         AS i (source text, url text, parent text, tags jsonb, tags_index text[], spawn_args jsonb, created_by text, created_at int8, reserved_by text)
-      JOIN entities e ON e.tenant_id = ${tx.tenant} AND e.url = i.source COLLATE "C"
+     CROSS JOIN LATERAL (SELECT * FROM entities WHERE tenant_id = ${tx.tenant} AND url = i.source COLLATE "C" OFFSET 0) e
      ORDER BY i.url COLLATE "C"
         ON CONFLICT (tenant_id, url) DO NOTHING
     RETURNING url`)
@@ -144,14 +155,15 @@ export async function insertCopiedLineage(
   copies: readonly { readonly url: EntityUrl; readonly parent: EntityUrl | null }[],
 ): Promise<void> {
   const { pairs, outside } = lineageOf(copies)
-  await tx.query(sql`
+  await tx.query(keyed`
     INSERT INTO lineage (tenant_id, ancestor_url, descendant_url, depth)
     SELECT ${tx.tenant}, i.* FROM unnest(${pairs.map((p) => p.ancestor)}::text[], ${pairs.map((p) => p.descendant)}::text[], ${pairs.map((p) => p.depth)}::int4[]) AS i
      UNION ALL
     SELECT ${tx.tenant}, l.ancestor_url, o.descendant, l.depth + o.depth
       FROM unnest(${outside.map((p) => p.ancestor)}::text[], ${outside.map((p) => p.descendant)}::text[], ${outside.map((p) => p.depth)}::int4[])
            AS o (ancestor, descendant, depth)
-      JOIN lineage l ON l.tenant_id = ${tx.tenant} AND l.descendant_url = o.ancestor COLLATE "C"`)
+     CROSS JOIN LATERAL (SELECT tenant_id, ancestor_url, depth FROM lineage WHERE descendant_url = o.ancestor COLLATE "C" OFFSET 0) l
+     WHERE l.tenant_id = ${tx.tenant}`)
 }
 
 interface Pair {

@@ -49,8 +49,8 @@ export async function insertLineage(
      UNION ALL
     SELECT ${tx.tenant}::text, l.ancestor_url, s.url, l.depth + 1
       FROM spawned s
-     CROSS JOIN LATERAL (SELECT ancestor_url, depth FROM lineage
-                          WHERE tenant_id = ${tx.tenant}::text AND descendant_url = s.parent COLLATE "C" OFFSET 0) l`)
+     CROSS JOIN LATERAL (SELECT tenant_id, ancestor_url, depth FROM lineage WHERE descendant_url = s.parent COLLATE "C" OFFSET 0) l
+     WHERE l.tenant_id = ${tx.tenant}::text`)
 }
 
 /** Removes rows that this transaction inserted and could not complete; lineage goes with them. */

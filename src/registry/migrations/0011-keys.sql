@@ -14,6 +14,8 @@ ALTER TABLE runners DROP CONSTRAINT runners_pkey CASCADE;
 ALTER TABLE runners ADD PRIMARY KEY (tenant_id, id);
 ALTER TABLE runner_runtime_diagnostics ADD FOREIGN KEY (tenant_id, runner_id) REFERENCES runners (tenant_id, id) ON DELETE CASCADE;
 
+CREATE INDEX lineage_of_descendant ON lineage (descendant_url);
+DROP INDEX lineage_by_descendant;
 CREATE INDEX write_tokens_of_wake ON write_tokens (wake_id);
 DROP INDEX write_tokens_by_wake;
 CREATE INDEX waiters_of_workflow ON waiters (workflow_id);

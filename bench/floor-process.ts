@@ -153,6 +153,7 @@ async function shell(): Promise<string> {
     logger: createLog({ level: 'warn' }) satisfies pino.Logger,
     publicUrl: () => '',
     isStopping: () => false,
+    directory: { wakeStream: async () => null },
     streamWriting: { append: async () => ({ outcome: 'appended', tail, closed: false }) },
     streams: {
       serveRead: async () => ({

@@ -4,7 +4,7 @@ import type { PrincipalUrl, StreamPath } from '../domain/ids.js'
 import type { Diagnostics } from '../domain/runner-health.js'
 import { type AdvertisedProfile, type Runner, type RunnerAdminStatus, runnerAdminStatuses, runnerKinds } from '../domain/runners.js'
 import type { SandboxProfile } from '../domain/sandbox.js'
-import { type Queryable, type Row, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
 
 /** Checked when it was stored; not walked again on each read. */
 const stored = <Value>() => z.unknown() as unknown as z.ZodType<Value>
@@ -25,15 +25,20 @@ const byKey = (rows: readonly Row[], keyOf: (runner: Runner) => string): Readonl
   new Map(rows.map((row) => runnerRow.parse(row)).map((runner) => [keyOf(runner), runner]))
 
 export async function findRunners(queryable: Queryable, ids: readonly string[]): Promise<ReadonlyMap<string, Runner>> {
-  const { rows } = await queryable.query(sql`
-    SELECT * FROM runners WHERE tenant_id = ${queryable.tenant} AND id = ANY (${ids})`)
+  const { rows } = await queryable.query(keyed`
+    SELECT r.*
+      FROM unnest(${ids}::text[]) AS i (id)
+     CROSS JOIN LATERAL (SELECT * FROM runners WHERE tenant_id = ${queryable.tenant} AND id = i.id COLLATE "C" OFFSET 0) r`)
   return byKey(rows, ({ id }) => id)
 }
 
 /** The runners whose wakes are announced at these paths. */
 export async function findRunnersByWakeStream(queryable: Queryable, paths: readonly string[]): Promise<ReadonlyMap<string, Runner>> {
-  const { rows } = await queryable.query(sql`
-    SELECT * FROM runners WHERE tenant_id = ${queryable.tenant} AND wake_stream = ANY (${paths})`)
+  const { rows } = await queryable.query(keyed`
+    SELECT r.*
+      FROM unnest(${paths}::text[]) AS i (path)
+     CROSS JOIN LATERAL (SELECT * FROM runners WHERE wake_stream = i.path COLLATE "C" OFFSET 0) r
+     WHERE r.tenant_id = ${queryable.tenant}`)
   return byKey(rows, ({ wake_stream }) => wake_stream)
 }
 

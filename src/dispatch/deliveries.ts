@@ -180,7 +180,10 @@ export class Deliveries {
   }
 
   async #deliveredAll(wakeIds: readonly string[]): Promise<readonly true[]> {
-    await this.#parts.database.transaction(async (tx) => tx.last(() => Promise.all([lockWakes(tx, wakeIds), setDelivered(tx, wakeIds)])))
+    await this.#parts.database.transaction(async (tx) => {
+      await lockWakes(tx, wakeIds)
+      tx.last(() => setDelivered(tx, wakeIds))
+    })
     return wakeIds.map(() => true)
   }
 

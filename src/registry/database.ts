@@ -10,7 +10,8 @@
  * D6  A plan never outlives what it was made for: a statement is planned for the sizes of its moment, unless it finds its rows alike at any (`keyed`).
  * D7  Statements that do not need each other's answers travel together; Postgres carries them out in the order in which they were asked.
  * D8  What a body asks for with `afterCommit` happens once, when its transaction is known to be committed; what was rolled back asks for nothing.
- * D9  A body may name its `last` statements, on whose answers its result does not depend: the commit leaves with them and saves a round trip.
+ * D9  A body may name its `last` statements, on whose answers its result does not depend: the commit leaves with them and saves a round trip. Never
+ *     before the transaction's id is known: by it the fate of that commit is looked up (D5).
  */
 import { createHash } from 'node:crypto'
 import type { Writable } from 'node:stream'
@@ -42,7 +43,7 @@ export interface Queryable {
 export interface Transaction extends Queryable {
   /** Id of this transaction as shapes report it: 32 bits (spec/13 §2). Known once a statement of it was answered (D7). */
   readonly txid: number
-  /** D9. No statement is asked in a later turn of the event loop than these, and the body does not fail after them. */
+  /** D9. After an answer; no statement is asked in a later turn of the event loop than these, and the body does not fail after them. */
   last(statements: () => Promise<unknown>): void
   /** D8. A crash between the commit and this loses it: what must happen is written down in the transaction. */
   afterCommit(work: () => void): void
@@ -256,7 +257,7 @@ export class Database implements Queryable {
           return await queryable.query(statement, options)
         },
         last: (statements) => {
-          if (named !== undefined) throw new Error('a transaction has its last statements once')
+          if (named !== undefined || begun === undefined) throw new Error('a transaction has its last statements once, after an answer')
           named = new Ending(client, statements)
         },
         afterCommit: (work) => {

@@ -55,12 +55,12 @@ describe('statements that travel with their commit (D9)', () => {
 
     await expect(failed).rejects.toMatchObject({ code: '23514' })
     expect([isAskedFor, await noted('before a failure'), await noted('behind a failure')]).toEqual([false, 0, 0])
-    await database.transaction(async (tx) => tx.last(() => tx.query(note('goes on'))))
+    await database.transaction(async (tx) => await tx.query(note('goes on')))
     expect(await noted('goes on')).toBe(1)
   })
 
   it('are repeated with their transaction after a deadlock', async () => {
-    await database.transaction(async (tx) => tx.last(() => Promise.all([tx.query(note('one')), tx.query(note('other'))])))
+    await database.transaction(async (tx) => await Promise.all([tx.query(note('one')), tx.query(note('other'))]))
     let attempts = 0
     let arrived = 0
     let meet: () => void = () => undefined
@@ -95,8 +95,14 @@ describe('statements that travel with their commit (D9)', () => {
     expect([attempts, await noted('answer lost'), await noted('answer lost too')]).toEqual([1, 1, 1])
   })
 
+  it('are refused before the transaction is known by its id', async () => {
+    await expect(database.transaction(async (tx) => tx.last(() => tx.query(note('too early'))))).rejects.toThrow(/after an answer/)
+    expect(await noted('too early')).toBe(0)
+  })
+
   it('refuse every later statement instead of carrying it out outside of the transaction', async () => {
     const late = database.transaction(async (tx) => {
+      await tx.query(sql`SELECT`)
       tx.last(async () => {
         await tx.query(note('in time'))
         await tx.query(note('late'))

@@ -191,7 +191,7 @@ export class Claims {
     const ended = effects.filter(({ ends }) => ends)
     const entities = [...new Set(ended.flatMap(({ wake }) => wake.wake_entity_url ?? []))]
     const endedIds = new Set(ended.map(({ wake }) => wake.wake_id))
-    const next = ended.flatMap(({ wake, next }) => (next === null ? [] : [{ id: wake.id, path: next }]))
+    const started = ended.flatMap(({ wake, next }) => (next === null ? [] : [{ id: wake.id, path: next }]))
     const acks = effects.flatMap((effect) => effect.acks)
     const renewed = effects.map(({ wake }) => wake.wake_id).filter((id) => !endedIds.has(id))
     tx.last(() =>
@@ -200,14 +200,11 @@ export class Claims {
         renewLeases(tx, renewed),
         endWakes(tx, ended.map(asReleased)),
         setIdle(tx, entities, Date.now()),
-        this.#parts.waking.start(tx, next),
+        this.#parts.waking.start(tx, started),
       ]),
     )
-    const goesOn = new Set(next.map(({ id }) => id))
     return {
-      verdicts: outcomes.map((outcome) =>
-        outcome instanceof AgentsError ? outcome : { nextWake: outcome.ends && goesOn.has(outcome.wake.id) },
-      ),
+      verdicts: outcomes.map((outcome) => (outcome instanceof AgentsError ? outcome : { nextWake: outcome.ends && outcome.next !== null })),
       stopping: entities.filter((url) => statuses.get(url) === 'stopping'),
     }
   }

@@ -143,11 +143,14 @@ export class PostgresPipeline implements Pipeline {
   }
 
   /** Appends with their consequences inside the caller's transaction; after its commit the caller calls `announce`. */
-  async appendIn(tx: Transaction, appends: readonly PipelineAppend[], ending: AppendEnding = {}): Promise<readonly AppendVerdict[]> {
+  async appendIn(
+    tx: Transaction,
+    appends: readonly PipelineAppend[],
+    { locked, isLast = false }: AppendEnding = {},
+  ): Promise<readonly AppendVerdict[]> {
     if (appends.length === 0) return []
-    const { locked, isLast = false } = ending
     return await this.#streams.append(tx, appends, {
-      ...(locked === undefined ? {} : { locked }),
+      locked,
       along: async (verdicts) => {
         const rows = appends.flatMap((append, index) => consequencesOf(append, verdicts[index]))
         const appended = appends.flatMap((append, index) => appendedBy(append, verdicts[index]))

@@ -233,34 +233,32 @@ export interface LinkState {
   readonly entity_status: EntityStatus | null
 }
 
-/**
- * The links of these subscriptions, in the order of their paths. Tails are asked for one by one, to a join Postgres brings all streams; and of the
- * tables, not of `stream_tails`, in whose second arm Postgres 18 does not find a row by its whole key.
- */
-export async function linksOf(queryable: Queryable, subscriptionIds: readonly string[]): Promise<LinkState[]> {
-  const { rows } = await queryable.query(keyed`
-    SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
-           coalesce((SELECT '0000000000000000_' || lpad(t.tail::text, 16, '0') FROM streams t
-                      WHERE t.tenant_id = ${queryable.tenant} AND t.path = l.path AND t.gone_at IS NULL),
-                    (SELECT p.processed FROM stream_progress p WHERE p.tenant_id = ${queryable.tenant} AND p.path = l.path)) AS tail
-      FROM unnest(${subscriptionIds}::text[]) AS i (id)
-     CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
-                          WHERE tenant_id = ${queryable.tenant} AND subscription_id = i.id COLLATE "C" OFFSET 0) l
-      LEFT JOIN LATERAL (SELECT status FROM entities
-                          WHERE tenant_id = ${queryable.tenant} AND url = l.entity_url OFFSET 0) e ON true
-     ORDER BY l.subscription_id, l.path`)
-  return rows as unknown as LinkState[] // columns as selected above
-}
+/** The links of these subscriptions, in the order of their paths. */
+export const linksOf = async (queryable: Queryable, subscriptionIds: readonly string[]): Promise<LinkState[]> =>
+  await linksBy(queryable, { subscriptionIds })
 
 /** The same, of the subscriptions that have these wakes in flight. */
-export async function linksOfWakes(queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> {
+export const linksOfWakes = async (queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> =>
+  await linksBy(queryable, { wakeIds })
+
+/**
+ * Tails are asked for one by one, to a join Postgres brings all streams; and of the tables, not of `stream_tails`, in whose second arm Postgres 18 does
+ * not find a row by its whole key.
+ */
+async function linksBy(
+  queryable: Queryable,
+  { subscriptionIds = [], wakeIds = [] }: { readonly subscriptionIds?: readonly string[]; readonly wakeIds?: readonly string[] },
+): Promise<LinkState[]> {
   const { rows } = await queryable.query(keyed`
     SELECT l.subscription_id, l.path, l.is_explicit, l.acked, e.status AS entity_status,
            coalesce((SELECT '0000000000000000_' || lpad(t.tail::text, 16, '0') FROM streams t
                       WHERE t.tenant_id = ${queryable.tenant} AND t.path = l.path AND t.gone_at IS NULL),
                     (SELECT p.processed FROM stream_progress p WHERE p.tenant_id = ${queryable.tenant} AND p.path = l.path)) AS tail
-      FROM unnest(${wakeIds}::text[]) AS i (wake_id)
-     CROSS JOIN LATERAL (SELECT id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) s
+      FROM (SELECT unnest(${subscriptionIds}::text[]) COLLATE "C" AS id
+             UNION ALL
+            SELECT w.id
+              FROM unnest(${wakeIds}::text[]) AS i (wake_id)
+             CROSS JOIN LATERAL (SELECT id FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND wake_id = i.wake_id COLLATE "C" OFFSET 0) w) s
      CROSS JOIN LATERAL (SELECT *, CASE WHEN path LIKE '%/main' THEN left(path, -5) END COLLATE "C" AS entity_url FROM subscription_links
                           WHERE tenant_id = ${queryable.tenant} AND subscription_id = s.id OFFSET 0) l
       LEFT JOIN LATERAL (SELECT status FROM entities

@@ -143,7 +143,7 @@ export interface TransactionalStreams {
   append(
     tx: Transaction,
     appends: readonly StreamAppend[],
-    options?: { readonly locked?: LockedStreams; readonly along?: (verdicts: readonly AppendVerdict[]) => Promise<unknown> },
+    options?: { readonly locked?: LockedStreams | undefined; readonly along?: (verdicts: readonly AppendVerdict[]) => Promise<unknown> },
   ): Promise<readonly AppendVerdict[]>
   /**
    * Locks the streams of these appends until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. Handed to

@@ -6,7 +6,6 @@
  *     offsets have a fixed width, so under the lock `stamp` only writes 33 bytes to each place.
  * P3  Nothing is lost on the way: member order, `\u0000` and lone surrogates survive (`JSON.stringify` escapes them).
  */
-
 import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { type Offset, zeroOffset } from '../../domain/ids.js'

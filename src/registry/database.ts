@@ -13,22 +13,11 @@
  * D9  A body may name its `last` statements, on whose answers its result does not depend: the commit leaves with them and saves a round trip. Never
  *     before the transaction's id is known: by it the fate of that commit is looked up (D5).
  */
-import { createHash } from 'node:crypto'
-import type { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
 import pg from 'pg'
+import { ask, begin, Ending, giveBack, planning, type Statement, types } from './connection.js'
 import { Listening, type ListeningOptions } from './listening.js'
-
-type Planning = 'anew' | 'kept'
-
-export interface Statement {
-  readonly name: string
-  readonly text: string
-  readonly values: readonly unknown[]
-  /** Whether it is planned for each execution (the default), or once for each connection (D6). */
-  readonly plan?: Planning
-}
 
 export type Row = Readonly<Record<string, unknown>>
 
@@ -82,25 +71,6 @@ function named(strings: TemplateStringsArray): StatementText {
   }
   return known
 }
-
-const int8 = 20
-const parseInt8 = (text: string): number => Number(text)
-const types = {
-  getTypeParser(oid: number, format?: 'text' | 'binary') {
-    if (oid === int8 && format !== 'binary') return parseInt8
-    return pg.types.getTypeParser(oid, format as 'text')
-  },
-}
-
-/**
- * D6: a plan that Postgres keeps for a prepared statement may have been made while the tables were empty. After a burst of 10,000 spawns, and
- * until the next ANALYZE, a look-up by URL then walked all entities of the tenant: a send took 21 ms, now 4. Every join of ours has a key.
- */
-const planning = 'SET random_page_cost = 1.1; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off'
-const planningOf = {
-  anew: 'SET plan_cache_mode = force_custom_plan; SET enable_seqscan = on',
-  kept: 'SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off',
-} as const satisfies Readonly<Record<Planning, string>>
 
 const retryable = new Set(['40001', '40P01'])
 const maxAttempts = 5
@@ -168,8 +138,6 @@ export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #holdMs: number
   readonly #incarnations = new WeakMap<object, string>()
-  /** How each connection plans now. */
-  readonly #plans = new WeakMap<pg.PoolClient, Planning>()
 
   constructor(options: DatabaseOptions) {
     this.tenant = options.tenant
@@ -197,7 +165,7 @@ export class Database implements Queryable {
   async query(statement: Statement, options?: { readonly binary?: boolean }) {
     const client = await this.#pool.connect()
     try {
-      const result = await this.#ask(client, statement, options)
+      const result = await ask(client, statement, options)
       client.release()
       return result
     } catch (failure) {
@@ -230,14 +198,14 @@ export class Database implements Queryable {
       client.release()
       return result
     } catch (failure) {
-      await this.#giveBack(client)
+      await giveBack(client)
       throw failure
     }
   }
 
   async #attempt<Result>(body: (tx: Transaction) => Promise<Result>, { lock }: TransactionOptions): Promise<Result> {
     const client = await this.#pool.connect()
-    const beginning = begin(client, lock === undefined ? undefined : lockKey(`${this.tenant} ${lock}`))
+    const beginning = begin(client, lock === undefined ? undefined : `${this.tenant} ${lock}`)
     let begun: string | undefined
     const known = beginning.then((xid) => {
       begun = xid
@@ -271,9 +239,7 @@ export class Database implements Queryable {
       xid = await known
     } catch (failure) {
       await known.catch(() => undefined)
-      const hasCommitted = await (named as Ending | undefined)?.commits()
-      await this.#giveBack(client)
-      throw hasCommitted ? new Error('a body failed after its last statements', { cause: failure }) : failure // D9
+      throw await undone(client, failure, named)
     }
     const ending = named ?? new Ending(client)
     try {
@@ -282,9 +248,7 @@ export class Database implements Queryable {
       client.release()
     } catch (failure) {
       if (!isConnectionFailure(failure)) {
-        const hasCommitted = await ending.commits()
-        await this.#giveBack(client)
-        throw hasCommitted ? new Error('what came with a commit failed', { cause: failure }) : failure // D9
+        throw await undone(client, failure, ending)
       }
       client.release(true) // D3
       const incarnation = this.#incarnations.get(client)
@@ -314,26 +278,7 @@ export class Database implements Queryable {
   }
 
   #queryableOn(client: pg.PoolClient): Queryable {
-    return { tenant: this.tenant, query: async (statement, options) => await this.#ask(client, statement, options) }
-  }
-
-  async #ask(client: pg.PoolClient, statement: Statement, options?: { readonly binary?: boolean }) {
-    gather(client)
-    const { plan = 'anew' } = statement
-    if (this.#plans.get(client) !== plan) {
-      this.#plans.set(client, plan)
-      client.query(planningOf[plan]).catch(() => undefined) // then what follows fails too
-    }
-    return answer(await client.query(configOf(statement, options)))
-  }
-
-  /** Rolls back and returns the connection; one that cannot roll back is thrown away (D3). */
-  async #giveBack(client: pg.PoolClient): Promise<void> {
-    this.#plans.delete(client) // set in the transaction, it is undone with it
-    await client.query('ROLLBACK').then(
-      () => client.release(),
-      () => client.release(true),
-    )
+    return { tenant: this.tenant, query: async (statement, options) => await ask(client, statement, options) }
   }
 
   /** A connection of its own outside the pool (LISTEN, advisory locks). The caller ends it. */
@@ -357,70 +302,9 @@ export class Database implements Queryable {
   }
 }
 
-/** The number by which Postgres knows an advisory lock. */
-const lockKey = (name: string): bigint => createHash('sha256').update(name).digest().readBigInt64BE()
-
-/** D9. The last statements of a transaction, and its COMMIT in the same piece. */
-class Ending {
-  readonly statements: Promise<unknown>
-  readonly committed: Promise<void>
-  isSent = false
-
-  constructor(client: pg.PoolClient, statements: () => Promise<unknown> = async () => undefined) {
-    this.statements = statements()
-    this.committed = new Promise((resolve, reject) => {
-      process.nextTick(() => {
-        this.isSent = true
-        client.query('COMMIT').then(({ command }) => {
-          if (command === 'COMMIT') resolve()
-          else reject(new Error(`a transaction ended with ${command}`)) // one of its statements had failed unheard
-        }, reject)
-      })
-    })
-    this.statements.catch(() => undefined) // awaited by whoever ends
-    this.committed.catch(() => undefined)
-  }
-
-  /** Whether the transaction is known to have been committed. */
-  async commits(): Promise<boolean> {
-    return await this.committed.then(
-      () => true,
-      () => false,
-    )
-  }
-}
-
-const corked = new WeakSet<Writable>()
-
-/**
- * D7: what is asked from now until this turn of the event loop ends leaves in one piece, with the COMMIT that is asked for at its end. A write of its
- * own for each statement was a third of our time.
- */
-function gather(client: pg.PoolClient): void {
-  const { stream } = (client as unknown as { readonly connection: { readonly stream: Writable } }).connection // unknown to the types of `pg`
-  if (corked.has(stream)) return
-  corked.add(stream)
-  stream.cork()
-  const release = () => {
-    corked.delete(stream)
-    stream.uncork()
-  }
-  process.nextTick(() => process.nextTick(release)) // behind every COMMIT of this turn
-}
-
-/** Begins, takes the lock, and learns the transaction's id, all in one round trip. */
-async function begin(client: pg.PoolClient, lock?: bigint): Promise<string> {
-  gather(client)
-  const locking = lock === undefined ? '' : `; SELECT pg_advisory_xact_lock(${lock})`
-  // The simple protocol answers one result per statement, which the types of `pg` do not know.
-  const results = (await client.query(`BEGIN; SELECT pg_current_xact_id()::text AS xid${locking}`)) as unknown as readonly pg.QueryResult[]
-  return String(results[1]?.rows[0]?.xid)
-}
-
-function configOf({ name, text, values }: Statement, { binary = false }: { readonly binary?: boolean } = {}): pg.QueryConfig {
-  return { name, text, values: values as unknown[], types, binary } as pg.QueryConfig // `binary` is unknown to the types of `pg`
-}
-
-function answer(result: pg.QueryResult) {
-  return { rows: result.rows as Row[], count: result.rowCount ?? 0 }
+/** Gives back the connection of a transaction that failed. What is to be thrown: D9, one that has committed all the same did not simply fail. */
+async function undone(client: pg.PoolClient, failure: unknown, ending: Ending | undefined): Promise<unknown> {
+  const hasCommitted = await ending?.commits()
+  await giveBack(client)
+  return hasCommitted ? new Error('something failed beside a commit', { cause: failure }) : failure
 }

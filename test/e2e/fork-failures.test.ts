@@ -1,7 +1,7 @@
 /** Forks that fail after their checks: their root is gone by then (spec/04 §3, rows HEAD 12 and PTR 11), or a copy cannot be made (row 18). */
-import pg from 'pg'
 import { eventually } from '../support/eventually.js'
 import { Forker } from '../support/forker.js'
+import { inTheWay, untilWaitedFor } from '../support/in-the-way.js'
 import { expectStatus, refusal } from '../support/wire.js'
 
 const pointer = { fork_pointer: { offset: null, sub_offset: 1 } }
@@ -15,21 +15,14 @@ describe.each(['postgres', 'http'] as const)('with streams in %s,', (streams) =>
 
   /** Nobody removes rows through the server: an operator's hand does, in a transaction that ends when somebody waits for it. */
   async function removedUnderway<Answer>(url: string, asks: () => Promise<Answer>): Promise<Answer> {
-    const tx = new pg.Client({ connectionString: forker.wire.house.databaseUrl })
-    await tx.connect()
-    try {
-      await tx.query('BEGIN')
+    let asked: Promise<Answer> | undefined
+    await inTheWay(forker.wire.house.databaseUrl, async (tx) => {
       await tx.query('DELETE FROM entities WHERE url = $1', [url])
-      const asked = asks()
-      await eventually(async () => {
-        const { rows } = await tx.query('SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))')
-        return rows.length > 0
-      })
-      await tx.query('COMMIT')
-      return await asked
-    } finally {
-      await tx.end()
-    }
+      asked = asks()
+      await untilWaitedFor(tx)
+    })
+    if (asked === undefined) throw new Error('nobody was asked')
+    return await asked
   }
 
   /** What stands once `url` and its lineage are gone, and nothing of a fork is there. */

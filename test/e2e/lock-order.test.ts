@@ -2,9 +2,9 @@
  * Locks are taken in one order: patterns, entities by URL, streams, subscriptions, what hangs on those. Who waits for a lock must hold none that
  * comes after it: here the test itself is the one who is waited for, and takes those.
  */
-import pg from 'pg'
-import { eventually } from '../support/eventually.js'
+import type pg from 'pg'
 import { Forker } from '../support/forker.js'
+import { inTheWay, untilWaitedFor } from '../support/in-the-way.js'
 import { Subscriber } from '../support/subscriber.js'
 import { expectStatus } from '../support/wire.js'
 
@@ -16,25 +16,7 @@ beforeAll(async () => {
 })
 afterAll(async () => await forker.stop())
 
-/** A transaction of the test's own, in whose way others come; it waits for nobody longer than a moment. */
-async function inTheWay(body: (tx: pg.Client) => Promise<void>): Promise<void> {
-  const tx = new pg.Client({ connectionString: forker.wire.house.databaseUrl })
-  await tx.connect()
-  try {
-    await tx.query(`SET lock_timeout = '3s'; SET deadlock_timeout = '30s'`)
-    await tx.query('BEGIN')
-    await body(tx)
-    await tx.query('COMMIT')
-  } finally {
-    await tx.end()
-  }
-}
-
-const isWaitedFor = async (tx: pg.Client): Promise<boolean> => {
-  const { rows } = await tx.query('SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))')
-  return rows.length > 0
-}
-const untilWaitedFor = async (tx: pg.Client) => await eventually(async () => await isWaitedFor(tx))
+const inTheServersWay = async (body: (tx: pg.Client) => Promise<void>) => await inTheWay(forker.wire.house.databaseUrl, body)
 const ownPatterns = `SELECT pg_advisory_xact_lock(hashtextextended('default subscription patterns', 0))`
 const json = { headers: { 'content-type': 'application/json' } }
 const pulls = (name: string, more: object) => ({ type: 'pull-wake', wake_stream: `wakes/${name}`, ...more })
@@ -44,16 +26,10 @@ describe('who waits for a lock holds nothing that comes after it:', () => {
     const source = await forker.root()
     const spawned = `/chat/${forker.id()}`
 
-    await inTheWay(async (tx) => {
+    await inTheServersWay(async (tx) => {
       await tx.query(ownPatterns)
       const waiting = [forker.fork(source), forker.wire.spawn(spawned)]
-      await eventually(
-        async () => {
-          const { rows } = await tx.query('SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))')
-          return rows.length === 2
-        },
-        { withinMs: 30_000 },
-      )
+      await untilWaitedFor(tx, 2)
       await tx.query('SELECT FROM entities WHERE url = $1 FOR UPDATE NOWAIT', [source])
       await tx.query(`SELECT FROM entity_types WHERE name = 'chat' FOR UPDATE NOWAIT`)
       const { rows } = await tx.query(
@@ -72,7 +48,7 @@ describe('who waits for a lock holds nothing that comes after it:', () => {
     await forker.wire.spawned(mine)
     await forker.wire.sql('UPDATE entities SET created_by = $2 WHERE url = $1', mine, `/principal/${encodeURIComponent(caller)}`)
 
-    await inTheWay(async (tx) => {
+    await inTheServersWay(async (tx) => {
       await tx.query('SELECT FROM streams WHERE path = $1 FOR UPDATE', [`${mine}/main`])
       const waiting = forker.fork(mine, {}, { as: caller })
       await untilWaitedFor(tx)
@@ -88,7 +64,7 @@ describe('who waits for a lock holds nothing that comes after it:', () => {
     await subscriber.made(name, pulls(name, { pattern: 'early/**', streams: [path.slice(1)] }))
     await forker.wire.sql('UPDATE subscription_links SET acked = $2 WHERE path = $1', path, `${'0'.repeat(16)}_${'9'.repeat(16)}`) // of a former stream
 
-    await inTheWay(async (tx) => {
+    await inTheServersWay(async (tx) => {
       await tx.query('SELECT FROM subscriptions WHERE id = $1 FOR NO KEY UPDATE', [name])
       const waiting = forker.wire.ask('PUT', path, [{ a: 1 }], json)
       await untilWaitedFor(tx)
@@ -108,9 +84,9 @@ describe('who waits for a lock holds nothing that comes after it:', () => {
     await subscriber.made(name, pulls(name, { streams: [`${entity.slice(1)}/main`] }))
     const waiting: Promise<unknown>[] = []
 
-    await inTheWay(async (owner) => {
+    await inTheServersWay(async (owner) => {
       await owner.query('SELECT FROM entities WHERE url = $1 FOR NO KEY UPDATE', [entity])
-      await inTheWay(async (tx) => {
+      await inTheServersWay(async (tx) => {
         await tx.query('SELECT FROM subscriptions WHERE id = $1 FOR NO KEY UPDATE', [name])
         waiting.push(subscriber.delete(name))
         await untilWaitedFor(tx)
@@ -133,7 +109,7 @@ describe('who waits for a lock holds nothing that comes after it:', () => {
     await subscriber.made(name, pulls(name, { streams: [`${entity.slice(1)}/main`] }))
     expectStatus(200, await forker.wire.send(entity, { payload: 1 }))
 
-    await inTheWay(async (tx) => {
+    await inTheServersWay(async (tx) => {
       await tx.query('SELECT FROM entities WHERE url = $1 FOR NO KEY UPDATE', [entity])
       const waiting = subscriber.ask('POST', `${name}/streams`, { streams: [`${other.slice(1)}/main`] })
       await untilWaitedFor(tx)

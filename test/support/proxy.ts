@@ -9,6 +9,8 @@ export interface TcpProxy {
   cut(): void
   /** Cuts each connection when the server has begun to answer: the request has arrived, its answer is lost. */
   cutAnswers(): void
+  /** How many answers were lost that way. */
+  readonly answersCut: number
   /** Passes everything again; connections that were stalled are reset. */
   heal(): void
   stop(): Promise<void>
@@ -18,6 +20,7 @@ type Mode = 'open' | 'stalled' | 'cut' | 'deaf'
 
 export async function startProxy(targetPort: number): Promise<TcpProxy> {
   let mode: Mode = 'open'
+  let answersCut = 0
   const sockets = new Set<Socket>()
   const keep = (socket: Socket): Socket => {
     sockets.add(socket)
@@ -41,7 +44,10 @@ export async function startProxy(targetPort: number): Promise<TcpProxy> {
     })
     upstream.on('data', (chunk) => {
       if (mode === 'open') client.write(chunk)
-      if (mode === 'deaf') client.resetAndDestroy()
+      if (mode === 'deaf' && !client.destroyed) {
+        answersCut += 1
+        client.resetAndDestroy()
+      }
     })
     client.on('close', () => upstream.destroy())
     upstream.on('close', () => {
@@ -63,6 +69,9 @@ export async function startProxy(targetPort: number): Promise<TcpProxy> {
     },
     cutAnswers: () => {
       mode = 'deaf'
+    },
+    get answersCut() {
+      return answersCut
     },
     heal: () => {
       if (mode === 'stalled') resetAll()

@@ -8,6 +8,9 @@ export interface RoundRobin {
   stop(): Promise<void>
 }
 
+/** As long as our servers do: a client that believes in its idle connection, and sends late on a busy machine, would meet one just closed. */
+const keepAliveMs = 72_000
+
 /** A server that takes no connection is passed over; one that dies with a request under way is 502 to the client, or cuts the answer short. */
 export async function startRoundRobin(targets: () => readonly string[]): Promise<RoundRobin> {
   let turn = 0
@@ -15,6 +18,7 @@ export async function startRoundRobin(targets: () => readonly string[]): Promise
     turn += 1
     serve(incoming, answer, inTurn(targets(), turn)).catch(() => answer.destroy())
   })
+  server.keepAliveTimeout = keepAliveMs
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()

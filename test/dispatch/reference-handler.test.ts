@@ -70,6 +70,8 @@ describe('a wake', () => {
   })
 
   it('takes what comes during its handler and in its idle window, one seq after the other', async () => {
+    await stage.stop()
+    stage = await Stage.start({ idleMs: 1_500 }) // time for what comes
     const from = stage.server.append(main, inbox('first'))
     stage.work = async ({ write, flush, pass }) => {
       write(row(`pass ${pass}`))

@@ -54,13 +54,14 @@ export class Stage {
     this.handler = start(this.handle)
   }
 
-  static async start(): Promise<Stage> {
+  /** `idleMs`: how long a handler that has nothing to do waits for more before it is done. */
+  static async start({ idleMs = 60 }: { readonly idleMs?: number } = {}): Promise<Stage> {
     const server = await FakeServer.start()
     let handle: WakeHandler = async () => undefined
     const handler = await WebhookHandler.start({
       baseUrl: server.url,
       heartbeatMs: 40,
-      idleMs: 60,
+      idleMs,
       handler: async (context) => await handle(context),
     })
     return new Stage(server, (theirs) => {

@@ -21,6 +21,7 @@ import type { Operation } from './foreign-streams.js'
 import { materialise } from './fork-copies.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
+import { Standing } from './standing.js'
 
 export interface ForeignForkActivities {
   /** Makes the streams of all forks of a batch. Idempotent: a stream that this fork made counts as made. */
@@ -112,8 +113,10 @@ async function readForks(parts: Parts, { verdicts }: ReservedBatch): Promise<rea
 
 /** False when a stream of somebody else's stands in the way. */
 async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: ReservedFork): Promise<boolean> {
+  const standing = new Standing(parts.database, id)
   const mains = await inParallel(plan.copies, async (copy, index) => {
     refuseCancelled()
+    await standing.check()
     const request = requestOf(plan, copy, index, offsets)
     const verdict = await store.create(mainStream(copy.url), { ...request, operation: id })
     return isRefused(verdict) ? null : await beginHistory(store, copy, id, request.fork.offset ?? zeroOffset)
@@ -121,6 +124,7 @@ async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: R
   if (mains.includes(null)) return false
   const others = await inParallel(othersOf(plan), async ({ path, from, closed }) => {
     refuseCancelled()
+    await standing.check()
     const verdict = await store.create(path, { fork: { from }, ...(closed ? { closed } : {}), operation: id })
     if (!isRefused(verdict)) return [{ path, tail: verdict.head.tail }]
     // Nothing to copy: a shared state that nobody has written yet has no stream (404); an attachment behind the cut may have been removed since,

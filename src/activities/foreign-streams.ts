@@ -20,6 +20,7 @@ import { activateEntities, dropReservations, findReservations, reservedBy } from
 import { isRefused, type StreamStore } from '../streams/store.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
+import { Standing } from './standing.js'
 
 /** How long a lost race waits for its winner to become visible. */
 const winnerLimitMs = 5_000
@@ -98,7 +99,9 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
     async createStreams({ operationId }) {
       const { streams } = await readSpawn(operationId)
       const store = foreignStore(parts)
+      const standing = new Standing(parts.database, operationId)
       const ends = await inParallel(streams, async (planned) => {
+        await standing.check()
         const first = await makeStream(store, planned, operationId)
         return first === null ? null : { url: planned.url, first, tail: (await appendMessages(store, planned, operationId)) ?? first }
       })

@@ -5,7 +5,8 @@
  *     token answers the same; the token of another delivery of it (the handler had answered too late) is FENCED, so one run goes on.
  * M2  What a callback says counts only for the wake that its token was made for, while that is in flight (K4); everything else is FENCED.
  * M3  A wake that ends leaves its subscription idle or with the next wake, its entity with nobody working on it, and its tokens worthless: one transaction.
- * M4  Locks are taken in the order of the house: entities, (streams,) subscriptions.
+ * M4  Locks are taken in the order of the house: entities, (streams,) subscriptions. Which entity a wake will be about shows only behind the lock of its
+ *     subscription: who does not hold that entity lets go, and takes both in their order.
  *
  * A crash before a commit leaves the claim as it was, and its lease running; after it the answer may be lost, and a repeated call meets FENCED or the
  * same answer.
@@ -16,7 +17,7 @@ import { GroupCommit } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { renewLeases, setClaimed, type WakeClaim } from '../registry/claims.js'
-import type { Database, Transaction } from '../registry/database.js'
+import { BeginAgain, type Database, type Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
 import { setIdle, setRunning } from '../registry/entity-work.js'
 import { dropLink, type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
@@ -61,9 +62,22 @@ export type ClaimVerdict =
   /** The entity takes no work now: paused, or ended. */
   | { readonly outcome: 'held-back' }
 
+interface NextClaim {
+  readonly subscriptionId: string
+  readonly worker: string
+  /** The entity that is locked for a wake that has not begun. */
+  readonly next: EntityUrl | null
+}
+
 interface Lapsed {
   readonly outcome: 'lapsed'
   readonly wakeId: string
+}
+
+/** M4: a wake is to begin about an entity that is not held. */
+interface Unheld {
+  readonly outcome: 'unheld'
+  readonly entityUrl: EntityUrl
 }
 
 export interface AwaitedClaim {
@@ -122,10 +136,13 @@ export class Claims {
 
   /** The wake of `subscriptionId` for whoever asks first: the outstanding one, or a new one where work is pending (spec/06 §3.2 "claim"). */
   async claimNext(subscriptionId: string, worker: string): Promise<ClaimVerdict> {
-    for (;;) {
-      const verdict = await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, subscriptionId, worker))
-      if (verdict.outcome !== 'lapsed') return verdict
-      await this.#parts.expire(verdict.wakeId) // the former holder is fenced by the next generation, not joined
+    for (let next: EntityUrl | null = null; ; ) {
+      const claim: NextClaim = { subscriptionId, worker, next }
+      const verdict = await this.#parts.database.transaction((tx) => this.#claimNextIn(tx, claim))
+      if (verdict.outcome === 'unheld') next = verdict.entityUrl
+      else if (verdict.outcome === 'lapsed')
+        await this.#parts.expire(verdict.wakeId) // its holder is fenced by the next generation, not joined
+      else return verdict
     }
   }
 
@@ -209,11 +226,12 @@ export class Claims {
     }
   }
 
-  async #claimNextIn(tx: Transaction, subscriptionId: string, worker: string): Promise<ClaimVerdict | Lapsed> {
-    const locked = await lockSubscription(tx, subscriptionId)
+  async #claimNextIn(tx: Transaction, { subscriptionId, worker, next }: NextClaim): Promise<ClaimVerdict | Lapsed | Unheld> {
+    const locked = await lockSubscription(tx, subscriptionId, next)
     if (locked === null) throw errors.SUBSCRIPTION_NOT_FOUND()
     if (locked.wake_id !== null && locked.lease_ended) return { outcome: 'lapsed', wakeId: locked.wake_id }
     if (locked.wake_id !== null && locked.has_lease) return { outcome: 'taken', holder: locked.holder ?? '', generation: locked.generation }
+    if (!locked.holds_entity) throw new BeginAgain()
     const links = await linksOf(tx, [subscriptionId])
     const pending = firstPending(links)
     if (pending === undefined) {
@@ -221,19 +239,12 @@ export class Claims {
       await endWakes(tx, [asHeldBack({ wake_id: locked.wake_id, lost_leases: locked.lost_leases })])
       return { outcome: links.some(({ entity_status }) => !mayWake(entity_status)) ? 'held-back' : 'no-work' } // its streams are gone
     }
-    if (locked.wake_id === null)
-      await startWakes(
-        tx,
-        [
-          {
-            id: subscriptionId,
-            wakeId: newWakeId(),
-            path: pending.path,
-            entityUrl: pending.entity_status === null ? null : urlOf(pending),
-          },
-        ],
-        this.#parts.limits.wakeOwnedMs,
-      ) // no announcement: it is claimed in this very step (spec/07 §6.3)
+    if (locked.wake_id === null) {
+      const entityUrl = pending.entity_status === null ? null : urlOf(pending)
+      if (entityUrl !== null && entityUrl !== locked.held_entity) return { outcome: 'unheld', entityUrl }
+      const begun = { id: subscriptionId, wakeId: newWakeId(), path: pending.path, entityUrl }
+      await startWakes(tx, [begun], this.#parts.limits.wakeOwnedMs) // no announcement: it is claimed in this very step (spec/07 §6.3)
+    }
     return await this.#claimLocked(tx, subscriptionId, worker, links)
   }
 

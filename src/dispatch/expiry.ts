@@ -15,10 +15,10 @@ import type { Limits } from '../domain/limits.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { setDead } from '../registry/deliveries.js'
 import { setIdle } from '../registry/entity-work.js'
-import { openRuns } from '../registry/projections.js'
 import { linksOfWakes } from '../registry/subscriptions.js'
 import { endWakes, lockWakeEntities, lockWakes, peekWake, setAcked } from '../registry/wakes.js'
 import { ackedBy } from './deliveries.js'
+import { unendedRuns } from './fenced-runs.js'
 import type { Pipeline, Together } from './pipeline.js'
 import type { Stopping } from './stopping.js'
 import type { Tails } from './tails.js'
@@ -69,7 +69,7 @@ export class Expiry {
     const events =
       url === null
         ? []
-        : [...(await openRuns(tx, url)).map((run) => lostRun(run, atMs)), ...(givesUp ? [lostWake(randomUUID(), atMs)] : [])]
+        : [...(await unendedRuns(tx, url)).map((run) => lostRun(run, atMs)), ...(givesUp ? [lostWake(randomUUID(), atMs)] : [])]
     const appends =
       url === null || events.length === 0 ? [] : [{ path: mainStream(url), contentType: 'application/json', body: entryOf(events) }]
     const stopping = url !== null && statuses.get(url) === 'stopping' ? url : null

@@ -2,7 +2,8 @@
  * What follows from entries on a foreign stream server (design §4, 2): it is drawn from the entries as they stand there, after they have landed.
  *
  * C1  Consequences are drawn in stream order and once: `stream_progress` moves only from where the reader read (compare-and-set).
- * C2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry, or once its stream is gone.
+ * C2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry, or once its stream is gone; that
+ *     of an append that begins runs after it (`fenced-runs.ts` R1).
  *
  * A crash leaves the progress at the end of a step, and the intent: whoever draws next, in any process, goes on from there.
  */

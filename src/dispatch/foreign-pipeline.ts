@@ -5,7 +5,8 @@
  * F2  Whoever writes an intent works on it for `appendIntentOwnedMs` at most; afterwards it belongs to `sweep`, on any replica. It stands until the
  *     consequences of its entry have been drawn (`foreign-consequences.ts` C2), or none can come.
  * F3  An append through the stream protocol goes on as it came, producer and all: only that it may have landed is written down, so that its
- *     consequences are drawn. One that nobody was told of need not land. What a handler appended whose claim ended meanwhile leaves no run open.
+ *     consequences are drawn. One that nobody was told of need not land. What a handler appended whose claim ended meanwhile leaves no run open
+ *     (`fenced-runs.ts`).
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
  */
@@ -31,7 +32,7 @@ import {
   isRefused,
   type StreamStore,
 } from '../streams/store.js'
-import { closeFencedRuns } from './fenced-runs.js'
+import { begunBy, endBegunRuns } from './fenced-runs.js'
 import { ForeignConsequences } from './foreign-consequences.js'
 import {
   barOf,
@@ -164,6 +165,7 @@ export class ForeignPipeline implements Pipeline {
       path: append.path,
       body: append.body,
       closes: append.close === true,
+      begun: null,
     }))
     if (intents.length > 0) await insertIntents(tx, intents, this.#ownedMs)
   }
@@ -205,7 +207,7 @@ export class ForeignPipeline implements Pipeline {
     const lane = async () => {
       for (let stream = streams.pop(); stream !== undefined; stream = streams.pop())
         for (const intent of stream)
-          if (isWatch(intent)) await this.#consequences.draw(intent.path, intent.id)
+          if (isWatch(intent)) await this.#drawWatched(intent)
           else await this.#land(intent, { mayHaveLanded: true })
     }
     await Promise.all(Array.from({ length: parallelStreams }, lane))
@@ -251,9 +253,13 @@ export class ForeignPipeline implements Pipeline {
       await deleteIntents(this.#database, [intent.id])
       return verdict
     }
-    await this.#consequences.draw(append.path, intent.id)
-    await closeFencedRuns(this.#database, this, append)
+    await this.#drawWatched(intent)
     return verdict
+  }
+
+  async #drawWatched(intent: AppendIntent): Promise<void> {
+    await this.#consequences.draw(intent.path, intent.begun === null ? intent.id : null)
+    await endBegunRuns(this, intent)
   }
 
   /** F1. A refusal of the stream server (closed, missing) is final: there will be no entry to draw consequences from. */
@@ -273,8 +279,9 @@ export class ForeignPipeline implements Pipeline {
 }
 
 /** What is written down of an append through the stream protocol is only where to look: its bytes are its client's to repeat (F3). */
-function intentOf({ path, body, close, message }: PipelineAppend): AppendIntent {
-  const intent = { id: randomUUID(), path }
+function intentOf(append: PipelineAppend): AppendIntent {
+  const { path, body, close, message } = append
+  const intent = { id: randomUUID(), path, begun: begunBy(append) }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
 }
 

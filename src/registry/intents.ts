@@ -9,15 +9,24 @@ export interface AppendIntent {
   readonly body: Buffer
   /** Whether the append closes the stream. */
   readonly closes: boolean
+  readonly begun: BegunRuns | null
+}
+
+/** Runs that a handler's append begins, and the token that it was taken with. */
+export interface BegunRuns {
+  readonly tokenHash: Buffer
+  readonly runs: readonly string[]
 }
 
 /** Owned by the writing process for `ownedMs`; afterwards `sweep` may carry them out. */
 export async function insertIntents(tx: Transaction, intents: readonly AppendIntent[], ownedMs: number): Promise<void> {
   await tx.query(sql`
-    INSERT INTO append_intents (tenant_id, id, path, body, closes, owned_until)
-    SELECT ${tx.tenant}, i.id, i.path, i.body, i.closes, now() + make_interval(secs => ${ownedMs / 1_000})
+    INSERT INTO append_intents (tenant_id, id, path, body, closes, token_hash, runs, owned_until)
+    SELECT ${tx.tenant}, i.id, i.path, i.body, i.closes, i.token_hash, i.runs::jsonb, now() + make_interval(secs => ${ownedMs / 1_000})
       FROM unnest(${intents.map((i) => i.id)}::text[], ${intents.map((i) => i.path)}::text[], ${intents.map((i) => i.body)}::bytea[],
-                  ${intents.map((i) => i.closes)}::boolean[]) AS i (id, path, body, closes)
+                  ${intents.map((i) => i.closes)}::boolean[], ${intents.map((i) => i.begun?.tokenHash ?? null)}::bytea[],
+                  ${intents.map((i) => (i.begun === null ? null : JSON.stringify(i.begun.runs)))}::text[])
+           AS i (id, path, body, closes, token_hash, runs)
      ORDER BY i.id COLLATE "C"`)
 }
 
@@ -27,12 +36,12 @@ export async function insertIntents(tx: Transaction, intents: readonly AppendInt
  */
 export async function intentsUpTo(queryable: Queryable, id: OperationId): Promise<AppendIntent[]> {
   const { rows } = await queryable.query(sql`
-    SELECT i.id, i.path, i.body, i.closes FROM append_intents i
+    SELECT i.id, i.path, i.body, i.closes, i.token_hash, i.runs FROM append_intents i
      WHERE i.tenant_id = ${queryable.tenant} AND strpos(i.id, '/') > 0
        AND EXISTS (SELECT FROM append_intents own
                     WHERE own.tenant_id = i.tenant_id AND own.id ^@ ${`${id}/`} AND own.path = i.path AND own.ord >= i.ord)
      ORDER BY i.ord`)
-  return rows as unknown as AppendIntent[] // columns as declared in 0001-registry.sql
+  return rows.map(intentOf)
 }
 
 /** Takes over intents whose owner let them lapse, for `ownedMs`, oldest first. Replicas take different ones. */
@@ -46,11 +55,26 @@ export async function takeLapsedIntents(tx: Transaction, ownedMs: number, limit:
          FOR UPDATE SKIP LOCKED), taken AS (
     UPDATE append_intents i SET owned_until = now() + make_interval(secs => ${ownedMs / 1_000})
       FROM lapsed WHERE i.tenant_id = lapsed.tenant_id AND i.id = lapsed.id
-    RETURNING i.ord, i.id, i.path, i.body, i.closes)
-    SELECT id, path, body, closes FROM taken ORDER BY ord`)
-  return rows as unknown as AppendIntent[] // columns as declared in 0001-registry.sql
+    RETURNING i.ord, i.id, i.path, i.body, i.closes, i.token_hash, i.runs)
+    SELECT id, path, body, closes, token_hash, runs FROM taken ORDER BY ord`)
+  return rows.map(intentOf)
 }
 
-export async function deleteIntents(queryable: Queryable, ids: readonly string[]): Promise<void> {
-  await queryable.query(sql`DELETE FROM append_intents WHERE tenant_id = ${queryable.tenant} AND id = ANY (${ids})`)
+/** What operations are about to append to this stream. */
+export async function plannedBodies(queryable: Queryable, path: StreamPath): Promise<Buffer[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT body FROM append_intents WHERE tenant_id = ${queryable.tenant} AND path = ${path} AND strpos(id, '/') > 0`)
+  return rows.map((row) => row.body as Buffer)
+}
+
+/** Whether any of them was still there. */
+export async function deleteIntents(queryable: Queryable, ids: readonly string[]): Promise<boolean> {
+  const { count } = await queryable.query(sql`DELETE FROM append_intents WHERE tenant_id = ${queryable.tenant} AND id = ANY (${ids})`)
+  return count > 0
+}
+
+/** Columns as selected above. */
+function intentOf({ token_hash, runs, ...intent }: Readonly<Record<string, unknown>>): AppendIntent {
+  const begun = token_hash === null ? null : { tokenHash: token_hash as Buffer, runs: runs as readonly string[] }
+  return { ...intent, begun } as unknown as AppendIntent
 }

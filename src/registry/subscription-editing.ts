@@ -47,7 +47,9 @@ export async function linkAtTails(
   await tx.query(sql`
     INSERT INTO subscription_links AS l (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
     SELECT ${tx.tenant}, i.path, ${subscriptionId}, ${isExplicit}, ${!isExplicit},
-           coalesce((SELECT t.tail FROM stream_tails t WHERE t.tenant_id = ${tx.tenant} AND t.path = i.path), ${zeroOffset})
+           coalesce((SELECT '0000000000000000_' || lpad(t.tail::text, 16, '0') FROM streams t
+                      WHERE t.tenant_id = ${tx.tenant} AND t.path = i.path AND t.gone_at IS NULL),
+                    (SELECT p.processed FROM stream_progress p WHERE p.tenant_id = ${tx.tenant} AND p.path = i.path), ${zeroOffset})
       FROM unnest(${paths}::text[] COLLATE "C") AS i (path)
      WHERE ${isExplicit} OR NOT EXISTS (SELECT FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.wake_stream = i.path)
      ORDER BY i.path

@@ -146,14 +146,19 @@ export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[]
      WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls})`)
 }
 
-/** Streams of these names begin anew: whatever was acked was of former ones. The caller holds the subscriptions. */
+/**
+ * Streams of these names begin anew on a foreign server, unless they stand there as the registry knows: whatever was acked was of former ones. The
+ * caller holds the subscriptions.
+ */
 export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]): Promise<void> {
-  await tx.query(sql`
-    UPDATE subscription_links SET acked = ${nothingAcked}
-     WHERE tenant_id = ${tx.tenant} AND path = ANY (${paths}) AND acked <> ${nothingAcked}
-       AND ((SELECT true FROM stream_tails t WHERE t.tenant_id = subscription_links.tenant_id AND t.path = subscription_links.path) IS NULL
-            OR EXISTS (SELECT FROM streams s
-                        WHERE s.tenant_id = subscription_links.tenant_id AND s.path = subscription_links.path AND s.expires_at <= clock_timestamp()))`)
+  await tx.query(keyed`
+    UPDATE subscription_links l SET acked = ${nothingAcked}
+      FROM (SELECT k.ctid AS at
+              FROM unnest(${paths}::text[]) AS i (path)
+             CROSS JOIN LATERAL (SELECT ctid, acked FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = i.path COLLATE "C" OFFSET 0) k
+             WHERE k.acked <> ${nothingAcked}
+               AND NOT EXISTS (SELECT FROM stream_progress WHERE tenant_id = ${tx.tenant} AND path = i.path COLLATE "C" OFFSET 0)) k
+     WHERE l.ctid = k.at`)
 }
 
 /** No pattern names this stream any more; who asked for it by name keeps it. */
@@ -242,8 +247,8 @@ export const linksOfWakes = async (queryable: Queryable, wakeIds: readonly strin
   await linksBy(queryable, { wakeIds })
 
 /**
- * Tails are asked for one by one, to a join Postgres brings all streams; and of the tables, not of `stream_tails`, in whose second arm Postgres 18 does
- * not find a row by its whole key.
+ * Tails are asked for one by one, to a join Postgres brings all streams; and of the two tables, since in a union of them Postgres 18 does not find a
+ * row by its whole key.
  */
 async function linksBy(
   queryable: Queryable,

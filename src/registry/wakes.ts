@@ -154,35 +154,42 @@ export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Pr
 export type LockedSubscription = Omit<LockedWake, 'wake_id' | 'wake_path'> & {
   readonly wake_id: string | null
   readonly wake_path: StreamPath | null
+  /** The entity that was locked before it. */
+  readonly held_entity: EntityUrl | null
   /** False: its wake is about an entity that is not locked, since it began while the lock was waited for. */
   readonly holds_entity: boolean
 }
 
-/** Locks the entity that the wakes of a subscription are about, as it stands: a wake may begin, about another, until the subscription is locked. */
-export async function lockEntityOfSubscription(tx: Transaction, id: string): Promise<EntityUrl | null> {
+/**
+ * Locks the entity that the wakes of a subscription are about, as it stands: a wake may begin, about another, until the subscription is locked. `next`:
+ * the one that its next wake will be about, if none has begun.
+ */
+export async function lockEntityOfSubscription(tx: Transaction, id: string, next: EntityUrl | null = null): Promise<EntityUrl | null> {
   const { rows } = await tx.query(sql`
     SELECT e.url FROM entities e
      WHERE e.tenant_id = ${tx.tenant}
-       AND e.url IN (SELECT coalesce(wake_entity_url, entity_url) FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = ${id})
+       AND e.url IN (SELECT coalesce(wake_entity_url, ${next}::text COLLATE "C", entity_url) FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = ${id})
        FOR NO KEY UPDATE`)
   return (rows[0]?.url as EntityUrl | undefined) ?? null
 }
 
-/** Locks one subscription, and before it the entity that its wakes are about. Null: there is none. */
-export async function lockSubscription(tx: Transaction, id: string): Promise<LockedSubscription | null> {
+/** Locks one subscription, and before it the entity that its wakes are about, or its `next` one. Null: there is none. */
+export async function lockSubscription(tx: Transaction, id: string, next: EntityUrl | null = null): Promise<LockedSubscription | null> {
   const [entity, { rows }] = await Promise.all([
-    lockEntityOfSubscription(tx, id),
+    lockEntityOfSubscription(tx, id, next),
     tx.query(sql`
       SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url, wake_stream, lease_ttl_ms, attempts, failures, holder, claimed_attempt,
              lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
-             coalesce(extract(epoch FROM clock_timestamp() - started_at) * 1000, 0)::int8 AS age_ms
-        FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = ${id}
-         FOR NO KEY UPDATE`),
+             coalesce(extract(epoch FROM clock_timestamp() - started_at) * 1000, 0)::int8 AS age_ms,
+             EXISTS (SELECT FROM entities e WHERE e.tenant_id = s.tenant_id AND e.url = s.wake_entity_url) AS has_entity
+        FROM subscriptions s WHERE tenant_id = ${tx.tenant} AND id = ${id}
+         FOR NO KEY UPDATE OF s`),
   ])
   const [row] = rows
   if (row === undefined) return null
-  const holds_entity = row.wake_entity_url === null || row.wake_entity_url === entity
-  return { ...row, holds_entity } as unknown as LockedSubscription // columns as selected above
+  const { has_entity, ...locked } = row
+  const holds_entity = has_entity !== true || locked.wake_entity_url === entity
+  return { ...locked, held_entity: entity, holds_entity } as unknown as LockedSubscription // columns as selected above
 }
 
 /** A wake as it stood a moment ago: its row is not locked. */

@@ -12,6 +12,7 @@ import { httpStreamStore } from '../../src/streams/http/store.js'
 import { PostgresStreams } from '../../src/streams/postgres/store.js'
 import type { StreamStore } from '../../src/streams/store.js'
 import { startForeignStreams } from '../support/foreign-streams.js'
+import { inTheWay, untilWaitedFor } from '../support/in-the-way.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
 
 interface Parts {
@@ -253,36 +254,124 @@ describe('a handler that is fenced while its append is on its way to a foreign s
     return { store, begun, release: () => release() }
   }
 
+  async function claimedEntity(): Promise<EntityUrl> {
+    const url = await anEntity(parts)
+    await parts.fresh.database.query(
+      sql`INSERT INTO write_tokens (tenant_id, path, token_hash, wake_id) VALUES ('default', ${mainStream(url)}, ${tokenHash}, 'w')`,
+    )
+    return url
+  }
+
+  const fence = async (url: EntityUrl) => await parts.fresh.database.query(sql`DELETE FROM write_tokens WHERE path = ${mainStream(url)}`)
+
+  /** The statuses of its runs as its stream tells them, and which of them are open in the registry. */
+  async function runsOf(url: EntityUrl) {
+    const read = await parts.streams.readEvents(mainStream(url), zeroOffset, 100)
+    const items = 'events' in read ? read.events.map(({ item }) => item as ReturnType<typeof runEvent>) : []
+    const open = (await projectionOf(parts.fresh.database, url)).filter(({ type }) => (type as string) === 'run')
+    return { told: items.filter(({ type }) => type === 'run').map(({ value }) => value.status), open: open.length }
+  }
+
   it.each([
     {
       what: 'has the run that it began closed, once, for nobody else can end it',
       status: 'started',
       isFenced: true,
-      left: ['started', 'failed'],
+      left: { told: ['started', 'failed'], open: 0 },
     },
-    { what: 'has nothing closed that it ended itself', status: 'completed', isFenced: true, left: ['completed'] },
-    { what: 'or is not, keeps its run', status: 'started', isFenced: false, left: ['started'] },
+    { what: 'has nothing closed that it ended itself', status: 'completed', isFenced: true, left: { told: ['completed'], open: 0 } },
+    { what: 'or is not, keeps its run', status: 'started', isFenced: false, left: { told: ['started'], open: 1 } },
   ])('$what', async ({ status, isFenced, left }) => {
-    const { database } = parts.fresh
-    const url = await anEntity(parts)
-    const path = mainStream(url)
-    await database.query(
-      sql`INSERT INTO write_tokens (tenant_id, path, token_hash, wake_id) VALUES ('default', ${path}, ${tokenHash}, 'w')`,
-    )
+    const url = await claimedEntity()
     const { store, begun, release } = slow(parts.streams)
-    const pipeline = new ForeignPipeline(database, store, unheard, defaultLimits)
+    const pipeline = new ForeignPipeline(parts.fresh.database, store, unheard, defaultLimits)
 
-    const appending = pipeline.append({ path, ...entry(runEvent(status)), writer: { to: url, tokenHash } })
+    const appending = pipeline.append({ path: mainStream(url), ...entry(runEvent(status)), writer: { to: url, tokenHash } })
     await begun
-    if (isFenced) await database.query(sql`DELETE FROM write_tokens WHERE path = ${path}`)
+    if (isFenced) await fence(url)
     release()
 
     expect((await appending).outcome).toBe('appended')
-    const read = await parts.streams.readEvents(path, zeroOffset, 100)
-    const runs =
-      'events' in read ? read.events.map(({ item }) => item as ReturnType<typeof runEvent>).filter(({ type }) => type === 'run') : []
-    expect(runs.map(({ value }) => value.status)).toEqual(left)
-    const open = (await projectionOf(database, url)).filter(({ type }) => (type as string) === 'run')
-    expect(open).toHaveLength(left.at(-1) === 'started' ? 1 : 0)
+    expect(await runsOf(url)).toEqual(left)
+    expect((await parts.fresh.database.query(sql`SELECT FROM append_intents`)).count).toBe(0)
+  })
+
+  it('by somebody who looked for open runs before it landed, and commits after, has its run closed', async () => {
+    const url = await claimedEntity()
+    const appending: Promise<unknown>[] = []
+
+    await inTheWay(parts.fresh.url, async (tx) => {
+      await tx.query('SELECT FROM entities WHERE url = $1 FOR NO KEY UPDATE', [url])
+      await tx.query('DELETE FROM write_tokens WHERE path = $1', [mainStream(url)])
+      appending.push(parts.pipeline.append({ path: mainStream(url), ...entry(runEvent('started')), writer: { to: url, tokenHash } }))
+      await untilWaitedFor(tx)
+    })
+    await Promise.all(appending)
+
+    expect(await runsOf(url)).toEqual({ told: ['started', 'failed'], open: 0 })
+  })
+
+  describe('by a process that dies when it has landed', () => {
+    /** What it appends lands, and it hears of nothing any more. */
+    const dying = (streams: StreamStore): StreamStore =>
+      new Proxy(streams, {
+        get: (target, name) =>
+          name === 'append'
+            ? async (...append: Parameters<StreamStore['append']>) => {
+                await streams.append(...append)
+                throw new Error('dead')
+              }
+            : Reflect.get(target, name),
+      })
+
+    async function deadAppendTo(url: EntityUrl): Promise<void> {
+      const pipeline = new ForeignPipeline(parts.fresh.database, dying(parts.streams), unheard, defaultLimits)
+      const append = { path: mainStream(url), ...entry(runEvent('started')), writer: { to: url, tokenHash } }
+      await expect(pipeline.append(append)).rejects.toThrow('dead')
+    }
+
+    const sweptByTwo = async () => {
+      await parts.fresh.database.query(sql`UPDATE append_intents SET owned_until = now() - interval '1 second'`)
+      const other = new ForeignPipeline(parts.fresh.database, parts.streams, unheard, defaultLimits)
+      await Promise.all([parts.pipeline.sweep(), other.sweep()])
+      await parts.pipeline.sweep()
+    }
+
+    it.each([
+      { what: 'and nobody has heard of it', isDrawn: false },
+      { what: 'and its consequences are drawn', isDrawn: true },
+    ])('$what, has the run closed by the sweep, once', async ({ isDrawn }) => {
+      const url = await claimedEntity()
+      await deadAppendTo(url)
+      await fence(url)
+      if (isDrawn) await parts.pipeline.catchUp([mainStream(url)])
+
+      await sweptByTwo()
+
+      expect(await runsOf(url)).toEqual({ told: ['started', 'failed'], open: 0 })
+      expect((await parts.fresh.database.query(sql`SELECT FROM append_intents`)).count).toBe(0)
+    })
+
+    it('and that lives on in another process, keeps its run', async () => {
+      const url = await claimedEntity()
+      await deadAppendTo(url)
+
+      await sweptByTwo()
+
+      expect(await runsOf(url)).toEqual({ told: ['started'], open: 1 })
+    })
+
+    it('after whoever ended its claim had written down that the run is closed, has it closed once', async () => {
+      const url = await claimedEntity()
+      await deadAppendTo(url)
+      await parts.pipeline.catchUp([mainStream(url)])
+      await fence(url)
+      const closing = { path: mainStream(url), ...entry(runEvent('failed')) }
+      await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `expiry-${randomUUID()}` as OperationId, [closing]))
+
+      await sweptByTwo()
+
+      expect(await runsOf(url)).toEqual({ told: ['started', 'failed'], open: 0 })
+    })
   })
 })

@@ -21,6 +21,13 @@ const ownPatterns = `SELECT pg_advisory_xact_lock(hashtextextended('default subs
 const json = { headers: { 'content-type': 'application/json' } }
 const pulls = (name: string, more: object) => ({ type: 'pull-wake', wake_stream: `wakes/${name}`, ...more })
 
+/** As after a wake that was given back: its work is pending, and nobody has begun the next. */
+const atRest = async (name: string) =>
+  await forker.wire.sql(
+    'UPDATE subscriptions SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, started_at = NULL, due_at = NULL WHERE id = $1',
+    name,
+  )
+
 describe('who waits for a lock holds nothing that comes after it:', () => {
   it('a fork and a spawn that wait for a pattern hold no entity', async () => {
     const source = await forker.root()
@@ -118,5 +125,61 @@ describe('who waits for a lock holds nothing that comes after it:', () => {
       expect((await waiting).status).toBeLessThan(300)
     })
     await subscriber.delete(name)
+  })
+
+  it('a claim that begins a wake itself waits for the wake’s entity before it holds the subscription', async () => {
+    const [name, entity] = [subscriber.fresh('begun'), await forker.root()]
+    await subscriber.made(name, pulls(name, { pattern: `${entity.slice(1)}/**` }))
+    expectStatus(200, await forker.wire.send(entity, { payload: 1 }))
+    await atRest(name)
+
+    await inTheServersWay(async (tx) => {
+      await tx.query('SELECT FROM entities WHERE url = $1 FOR NO KEY UPDATE', [entity])
+      const waiting = subscriber.claimed(name, 'worker')
+      await untilWaitedFor(tx)
+      await tx.query('SELECT FROM subscriptions WHERE id = $1 FOR UPDATE NOWAIT', [name])
+      await tx.query('COMMIT')
+      expect((await waiting).streams).toMatchObject([{ path: `${entity.slice(1)}/main`, has_pending: true }])
+    })
+
+    expect(await forker.wire.sql('SELECT status FROM entities WHERE url = $1', entity)).toEqual([{ status: 'running' }])
+    await subscriber.delete(name)
+  })
+
+  it('a claim that waits for a subscription whose wake begins meanwhile lets it go until the wake’s entity is held', async () => {
+    const [name, entity] = [subscriber.fresh('met'), await forker.root()]
+    await subscriber.made(name, pulls(name, { pattern: `${entity.slice(1)}/**` }))
+    expectStatus(200, await forker.wire.send(entity, { payload: 1 }))
+    await atRest(name)
+    const waiting: Promise<unknown>[] = []
+
+    await inTheServersWay(async (owner) => {
+      await owner.query('SELECT FROM entities WHERE url = $1 FOR NO KEY UPDATE', [entity])
+      await inTheServersWay(async (tx) => {
+        await tx.query('SELECT FROM subscriptions WHERE id = $1 FOR NO KEY UPDATE', [name])
+        waiting.push(subscriber.claimed(name, 'worker'))
+        await untilWaitedFor(tx)
+        await tx.query(`UPDATE subscriptions SET wake_id = 'w_met', wake_entity_url = $2, wake_path = $3 WHERE id = $1`, [
+          name,
+          entity,
+          `${entity}/main`,
+        ])
+      })
+      await untilWaitedFor(owner)
+      await owner.query('SELECT FROM subscriptions WHERE id = $1 FOR UPDATE NOWAIT', [name])
+    })
+
+    expect(await Promise.all(waiting)).toMatchObject([{ wake_id: 'w_met' }])
+    await subscriber.delete(name)
+  })
+
+  it('nobody waits for the entity of a wake that is no more', async () => {
+    const [name, path] = [subscriber.fresh('gone'), `ghosts/${forker.id()}`]
+    await subscriber.made(name, pulls(name, { pattern: 'ghosts/**' }))
+    await subscriber.streamWith(path, { a: 1 })
+    await forker.wire.sql(`UPDATE subscriptions SET wake_entity_url = '/chat/ghost' WHERE id = $1`, name)
+
+    expect((await subscriber.claimed(name, 'worker')).streams).toMatchObject([{ path, has_pending: true }])
+    expect((await subscriber.delete(name)).status).toBe(204)
   })
 })

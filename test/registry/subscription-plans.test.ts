@@ -3,7 +3,8 @@ import pg from 'pg'
 import type { StreamPath } from '../../src/domain/ids.js'
 import { prefixesOf } from '../../src/domain/subscriptions.js'
 import type { Transaction } from '../../src/registry/database.js'
-import { patternsAt } from '../../src/registry/subscriptions.js'
+import { linkAtTails } from '../../src/registry/subscription-editing.js'
+import { forgetAcks, patternsAt } from '../../src/registry/subscriptions.js'
 import { lockSubscribers } from '../../src/registry/wakes.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
 
@@ -24,6 +25,12 @@ beforeAll(async () => {
   await client.query(
     `INSERT INTO subscription_links (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
      SELECT 'default', '/t' || n || '/x/main', 's' || n, true, false, '-1' FROM generate_series(1, $1::int) AS n`,
+    [many],
+  )
+  await client.query(
+    `INSERT INTO stream_progress (tenant_id, path, processed)
+     SELECT tenant, '/t' || n || '/x/main', '0000000000000000_0000000000000001'
+       FROM generate_series(1, $1::int) AS n, unnest(ARRAY['default', 'other']) AS tenant`,
     [many],
   )
   await client.end()
@@ -67,5 +74,15 @@ describe.each(['as they were inserted', 'analysed'])('with 10,000 subscriptions,
 
     expect(plan).toMatch(/Index/)
     expect(plan).not.toMatch(/Seq Scan on (subscriptions|subscription_links)/)
+  })
+
+  it.each([
+    ['is linked', async (tx: Transaction) => await linkAtTails(tx, 's7', ['/t7/x/main'] as StreamPath[], 'explicit')],
+    ['is made on a foreign server', async (tx: Transaction) => await forgetAcks(tx, ['/t7/x/main'] as StreamPath[])],
+  ])('a stream that %s is found by its whole key, and no other tenant’s with it', async (_what, ask) => {
+    const plan = await planOf(ask)
+
+    expect(plan).not.toMatch(/Seq Scan on (stream_progress|subscription_links)/)
+    expect(plan).toMatch(/on stream_progress\b.*\n *Index Cond: \(\(tenant_id = .*path = /)
   })
 })

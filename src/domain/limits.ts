@@ -57,6 +57,18 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_WAITING_READS',
     what: 'Look-ups that wait for a query; beyond it 503.',
   },
+  maxStreamReadBatch: {
+    default: 64,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_STREAM_READ_BATCH',
+    what: 'Streams opened for readers by one query.',
+  },
+  maxStreamReadBatchBytes: {
+    default: 2 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_STREAM_READ_BATCH_BYTES',
+    what: 'Bytes of streams that such a query brings; what a reader wants beyond its share is read for it alone.',
+  },
   maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
   maxListedRunners: { default: 1_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_RUNNERS', what: 'Rows of one list of runners.' },
   maxListedClaims: {

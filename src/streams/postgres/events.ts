@@ -4,14 +4,20 @@ import { type Queryable, type Row, sql, type Transaction } from '../../registry/
 import { storedItems } from '../protocol/payload.js'
 import * as refusals from '../protocol/refusals.js'
 import type { HistoryReads, StoredEvents, StreamRefusal } from '../store.js'
-import { openStream, readEntries } from './reading.js'
+import type { Opening } from './opening.js'
+import { beyondAll, readEntries } from './reading.js'
 
-const rowOnly = Number.MAX_SAFE_INTEGER - 4_096
 const entriesPerPage = 1_000
 
 /** Whole entries behind `after`, the last of which may lie beyond `limit`: reading goes on at `next`. */
-export async function readEvents(db: Queryable, path: StreamPath, after: Offset, limit: number): Promise<StoredEvents | StreamRefusal> {
-  const opened = await openStream(db, path, rowOnly)
+export async function readEvents(
+  db: Queryable,
+  opening: Opening,
+  path: StreamPath,
+  after: Offset,
+  limit: number,
+): Promise<StoredEvents | StreamRefusal> {
+  const opened = await opening.open(path, beyondAll)
   if (opened === 'missing') return refusals.missing
   if (opened === 'gone') return refusals.gone
   const read = await readEntries(db, opened.view.id, Math.min(positionOf(after), opened.view.tail))

@@ -39,14 +39,30 @@ export class StreamVanished extends Error {
   }
 }
 
-/** The stream at `path`, and what of it lies behind `after` as far as one chunk goes (none for a fork: its ranges come with `readChunk`). */
-export async function openStream(
-  db: Queryable,
-  path: string,
-  after: number,
-): Promise<{ readonly view: StreamView; readonly chunk: Chunk | null } | Exclude<Life, 'live'>> {
+export interface WantedStream {
+  readonly path: string
+  /** Behind which of its entries to read; `beyondAll` for its row alone. */
+  readonly after: number
+}
+
+/** No entry lies behind it. */
+export const beyondAll = Number.MAX_SAFE_INTEGER - 4_096
+
+/** What one stream of a look-up may bring along. */
+export interface ChunkBounds {
+  readonly entries: number
+  readonly bytes: number
+}
+
+export type OpenedStream = { readonly view: StreamView; readonly chunk: Chunk | null } | Exclude<Life, 'live'>
+
+/**
+ * These streams, in the order asked for, each with what of it lies behind `after` as far as the bounds go. None where its first entry goes beyond
+ * them, nor for a fork, whose ranges come with `readChunk`.
+ */
+export async function openStreams(db: Queryable, wanted: readonly WantedStream[], bounds: ChunkBounds): Promise<readonly OpenedStream[]> {
   const { rows } = await db.query(keyed`
-    SELECT s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
+    SELECT i.n::int4 AS n, s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
            CASE WHEN s.gone_at IS NOT NULL THEN 'gone'
                 WHEN s.expires_at <= clock_timestamp() THEN
                   CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL OFFSET 0) THEN 'gone' ELSE 'missing' END
@@ -54,18 +70,25 @@ export async function openStream(
            coalesce(s.expires_at < clock_timestamp() + least(s.ttl_s - least(s.ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due,
            c.entries, c.last,
            CASE WHEN s.json THEN convert_from(c.data, 'UTF8') END AS text, CASE WHEN NOT s.json THEN c.data END AS bytes
-      FROM streams s
+      FROM unnest(${wanted.map(({ path }) => path)}::text[], ${wanted.map(({ after }) => after)}::int8[]) WITH ORDINALITY AS i (path, after, n)
+     CROSS JOIN LATERAL (SELECT * FROM streams WHERE tenant_id = ${db.tenant} AND path = i.path COLLATE "C" OFFSET 0) s
       LEFT JOIN LATERAL (
         SELECT count(*)::int4 AS entries, max(w.end_offset) AS last,
                string_agg(w.data, CASE WHEN s.json THEN ','::bytea ELSE ''::bytea END ORDER BY w.end_offset) AS data
-          FROM (SELECT e.end_offset, e.data,
-                       sum(octet_length(e.data)) OVER (ORDER BY e.end_offset ROWS UNBOUNDED PRECEDING) - octet_length(e.data) AS before
+          FROM (SELECT e.end_offset, e.data, sum(octet_length(e.data)) OVER (ORDER BY e.end_offset ROWS UNBOUNDED PRECEDING) AS bytes
                   FROM stream_entries e
-                 WHERE e.stream_id = s.id AND s.source_id IS NULL AND e.end_offset > ${after}::int8 AND e.end_offset <= least(s.tail, ${after}::int8 + 4096)) w
-         WHERE w.before < 1048576) c ON true
-     WHERE s.tenant_id = ${db.tenant} AND s.path = ${path}`)
-  const [row] = rows
-  if (row === undefined) return 'missing'
+                 WHERE e.stream_id = s.id AND s.source_id IS NULL AND e.end_offset > i.after
+                   AND e.end_offset <= least(s.tail, i.after + ${bounds.entries}::int8)) w
+         WHERE w.bytes <= ${bounds.bytes}::int8) c ON true`)
+  const opened: OpenedStream[] = wanted.map(() => 'missing')
+  for (const row of rows) {
+    const index = (row.n as number) - 1
+    opened[index] = openedOf(row, wanted[index]?.after ?? 0)
+  }
+  return opened
+}
+
+function openedOf(row: Row, after: number): OpenedStream {
   if (row.life !== 'live') return row.life as 'gone' | 'missing'
   return { view: viewOf(row), chunk: row.entries === 0 ? null : chunkOf(row, after) }
 }

@@ -6,21 +6,20 @@ import type { Database } from '../../registry/database.js'
 import { nextCursor } from '../protocol/cursor.js'
 import * as refusals from '../protocol/refusals.js'
 import type { ReadRequest, ReadResponse, StreamRefusal } from '../store.js'
-import { type Chunk, openStream, readChunk, renew, type StreamView } from './reading.js'
+import type { Opening } from './opening.js'
+import { beyondAll, type Chunk, readChunk, renew, StreamVanished, type StreamView } from './reading.js'
 import { eventStream } from './serving-events.js'
 import type { Watch, Watching } from './watching.js'
 
 export interface ServingParts {
   readonly database: Database
+  readonly opening: Opening
   readonly watching: Watching
   readonly limits: Pick<Limits, 'longPollTimeoutMs' | 'sseConnectionMs' | 'sseKeepAliveMs'>
 }
 
 /** Where a read begins. */
 type Start = { readonly at: 'now' } | { readonly at: 'start' } | { readonly at: 'position'; readonly position: number }
-
-/** No entry lies behind it: reads the row alone. */
-const beyondAll = Number.MAX_SAFE_INTEGER - 4_096
 
 export function refused({ status, reason, headers }: StreamRefusal): ReadResponse {
   return { status, headers: { 'content-type': 'text/plain', ...headers }, body: Buffer.from(reason) }
@@ -52,11 +51,11 @@ interface Opened {
 }
 
 /** §2.4: existence, then the parameters. A read is a use of the stream, whatever it answers (spec/14 §1.5). */
-async function open({ database }: ServingParts, request: ReadRequest, rowOnly: boolean): Promise<Opened | StreamRefusal> {
+async function open({ database, opening }: ServingParts, request: ReadRequest, rowOnly: boolean): Promise<Opened | StreamRefusal> {
   const start = startOf(request)
   const after =
     'outcome' in start || rowOnly || start.at === 'now' ? beyondAll : start.at === 'start' ? 0 : Math.min(start.position, beyondAll)
-  const opened = await openStream(database, request.path, after)
+  const opened = await opening.open(request.path, after)
   if (opened === 'missing') return refusals.missing
   if (opened === 'gone') return refusals.gone
   if ('outcome' in start) return start
@@ -95,29 +94,43 @@ async function serveCatchUp(parts: ServingParts, request: ReadRequest): Promise<
       headers: { ...atTail(view), 'content-type': view.contentType, 'cache-control': 'no-store' },
       body: emptyBody(view),
     }
-  return catchUp(parts, request, opened, {})
+  return await catchUp(parts, request, opened, {})
 }
 
 /** Everything up to the tail in one response: a client with `live: false` stops after the first (spec/14 §2.5). */
-function catchUp(
-  { database }: ServingParts,
+async function catchUp(
+  parts: ServingParts,
   request: ReadRequest,
   { view, start, chunk }: Opened,
   extra: Readonly<Record<string, string>>,
-): ReadResponse {
+): Promise<ReadResponse> {
   const from = startPosition(start, view)
   const etag = etagOf(view, from, view.tail)
   if (request.ifNoneMatch !== undefined && matches(request.ifNoneMatch, etag))
     return { status: 304, headers: { etag, ...extra }, body: null }
   const headers = { 'content-type': view.contentType, ...atTail(view), etag, ...extra }
   if (from >= view.tail) return { status: 200, headers, body: emptyBody(view) }
-  if (chunk !== null && chunk.last === view.tail) return { status: 200, headers, body: whole(view, chunk.data) }
-  return { status: 200, headers, body: chunks(database, view, chunk, from) }
+  const first = await firstChunk(parts, view, chunk, from)
+  if (first === null) return refused(await endOf(parts, request))
+  if (first.last === view.tail) return { status: 200, headers, body: whole(view, first.data) }
+  return { status: 200, headers, body: chunks(parts.database, view, first) }
+}
+
+/** What was opened is a share of a chunk (opening O3), or nothing of it. Null: the stream was deleted meanwhile. */
+async function firstChunk({ database }: ServingParts, view: StreamView, opened: Chunk | null, from: number): Promise<Chunk | null> {
+  if (opened?.last === view.tail) return opened
+  try {
+    const more = await readChunk(database, view, opened?.last ?? from, view.tail)
+    return opened === null ? more : { data: both(view, opened.data, more.data), last: more.last }
+  } catch (failure) {
+    if (failure instanceof StreamVanished) return null
+    throw failure
+  }
 }
 
 /** One chunk is held at a time: the next is read when the client has taken it. */
-async function* chunks(database: Database, view: StreamView, first: Chunk | null, from: number): AsyncGenerator<Buffer> {
-  let chunk = first ?? (await readChunk(database, view, from, view.tail))
+async function* chunks(database: Database, view: StreamView, first: Chunk): AsyncGenerator<Buffer> {
+  let chunk = first
   if (view.json) yield Buffer.from('[')
   while (true) {
     yield bytesOf(chunk.data)
@@ -129,6 +142,10 @@ async function* chunks(database: Database, view: StreamView, first: Chunk | null
 }
 
 const bytesOf = (data: string | Buffer): Buffer => (typeof data === 'string' ? Buffer.from(data, 'utf8') : data)
+
+function both(view: StreamView, first: Chunk['data'], second: Chunk['data']): Buffer {
+  return Buffer.concat([bytesOf(first), Buffer.from(view.json ? ',' : ''), bytesOf(second)])
+}
 
 const whole = (view: StreamView, data: string | Buffer): Buffer => (view.json ? Buffer.from(`[${data}]`, 'utf8') : bytesOf(data))
 
@@ -150,7 +167,7 @@ async function serveLongPoll(parts: ServingParts, request: ReadRequest, watch: W
   const { view, start } = opened
   const cursor = { 'stream-cursor': nextCursor(request.query.cursor) }
   const isAtTail = start.at === 'now' || (start.at === 'position' && start.position === view.tail)
-  if (!isAtTail) return catchUp(parts, request, opened, cursor)
+  if (!isAtTail) return await catchUp(parts, request, opened, cursor)
   if (view.closed) return { status: 204, headers: { ...atTail(view), ...cursor }, body: null }
   return await waitForData(parts, request, watch, view, cursor)
 }
@@ -197,6 +214,6 @@ function joined(view: StreamView, parts: readonly Buffer[]): Buffer {
 }
 
 /** Deleted under the reader: 410 while forks hold the path, else 404, also when another stream stands there by now. */
-async function endOf({ database }: ServingParts, request: ReadRequest): Promise<StreamRefusal> {
-  return (await openStream(database, request.path, beyondAll)) === 'gone' ? refusals.gone : refusals.missing
+async function endOf({ opening }: ServingParts, request: ReadRequest): Promise<StreamRefusal> {
+  return (await opening.open(request.path, beyondAll)) === 'gone' ? refusals.gone : refusals.missing
 }

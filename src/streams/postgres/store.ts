@@ -1,6 +1,6 @@
 /**
  * The StreamStore in Postgres (spec/14 §6). Appends and creates are group-committed: what arrives while a transaction is under way goes into
- * the next one together. Invariants S1–S4 of the port; those of each part stand in its file.
+ * the next one together; so are the first looks of readers (`opening.ts`). Invariants S1–S4 of the port; those of each part stand in its file.
  */
 import { errors } from '../../domain/errors.js'
 import { GroupCommit } from '../../domain/group-commit.js'
@@ -30,13 +30,13 @@ import { isRefused } from '../store.js'
 import { appendAll, type Locked, lockStreams, type PathAppend } from './appending.js'
 import { createAll } from './creating.js'
 import { historyReads, readEvents, shareStreams } from './events.js'
+import { Opening } from './opening.js'
 import { deleteStream, sweepStreams } from './purging.js'
-import { openStream } from './reading.js'
+import { beyondAll } from './reading.js'
 import { etagOf, serveRead } from './serving.js'
 import { Watching } from './watching.js'
 
 const sweepMs = 1_000
-const rowOnly = Number.MAX_SAFE_INTEGER - 4_096
 
 export interface PostgresStreamsOptions {
   readonly database: Database
@@ -48,6 +48,7 @@ export class PostgresStreams implements StreamStore {
   readonly #database: Database
   readonly #limits: Limits
   readonly #watching: Watching
+  readonly #opening: Opening
   readonly #appends: GroupCommit<PathAppend, AppendVerdict>
   readonly #creates: GroupCommit<NewStream, CreateVerdict>
   readonly #sweeper: NodeJS.Timeout
@@ -57,6 +58,7 @@ export class PostgresStreams implements StreamStore {
     this.#database = database
     this.#limits = limits
     this.#watching = new Watching(database)
+    this.#opening = new Opening(database, limits)
     const bounds = {
       maxBatch: limits.maxAppendBatch,
       maxWaiting: limits.maxWaitingAppends,
@@ -94,7 +96,7 @@ export class PostgresStreams implements StreamStore {
   }
 
   async head(path: StreamPath): Promise<HeadVerdict> {
-    const opened = await this.#reach((database) => openStream(database, path, rowOnly))
+    const opened = await this.#reach(() => this.#opening.open(path, beyondAll))
     if (opened === 'missing') return refusals.missing
     if (opened === 'gone') return refusals.gone
     const { contentType, tail, closed, ttlS, expiresAt } = opened.view
@@ -110,11 +112,13 @@ export class PostgresStreams implements StreamStore {
   }
 
   async serveRead(request: ReadRequest): Promise<ReadResponse> {
-    return await this.#reach((database) => serveRead({ database, watching: this.#watching, limits: this.#limits }, request))
+    return await this.#reach((database) =>
+      serveRead({ database, opening: this.#opening, watching: this.#watching, limits: this.#limits }, request),
+    )
   }
 
   async readEvents(path: StreamPath, after: Offset, limit: number): Promise<StoredEvents | StreamRefusal> {
-    return await this.#reach((database) => readEvents(database, path, after, limit))
+    return await this.#reach((database) => readEvents(database, this.#opening, path, after, limit))
   }
 
   async close(): Promise<void> {

@@ -120,7 +120,7 @@ async function* chunks(database: Database, view: StreamView, first: Chunk | null
   let chunk = first ?? (await readChunk(database, view, from, view.tail))
   if (view.json) yield Buffer.from('[')
   while (true) {
-    yield bytesOf(chunk.data)
+    yield chunk.data
     if (chunk.last >= view.tail) break
     if (view.json) yield Buffer.from(',')
     chunk = await readChunk(database, view, chunk.last, view.tail)
@@ -128,9 +128,7 @@ async function* chunks(database: Database, view: StreamView, first: Chunk | null
   if (view.json) yield Buffer.from(']')
 }
 
-const bytesOf = (data: string | Buffer): Buffer => (typeof data === 'string' ? Buffer.from(data, 'utf8') : data)
-
-const whole = (view: StreamView, data: string | Buffer): Buffer => (view.json ? Buffer.from(`[${data}]`, 'utf8') : bytesOf(data))
+const whole = (view: StreamView, data: Buffer): Buffer => (view.json ? Buffer.concat([Buffer.from('['), data, Buffer.from(']')]) : data)
 
 const emptyBody = (view: StreamView): Buffer => Buffer.from(view.json ? '[]' : '')
 

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { Writable } from 'node:stream'
 import pg from 'pg'
-import { valueParser } from './binary-rows.js'
+import { valueParser } from './wire-bytes.js'
 
 type Planning = 'anew' | 'kept'
 
@@ -21,7 +21,7 @@ const int8 = 20
 const parseInt8 = (text: string): number => Number(text)
 export const types = {
   getTypeParser(oid: number, format?: string) {
-    if (format === 'value') return valueParser(oid) // binary-rows B1
+    if (format === 'value') return valueParser(oid) // wire-bytes B1
     return oid === int8 ? parseInt8 : pg.types.getTypeParser(oid, 'text')
   },
 }

@@ -16,9 +16,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
 import pg from 'pg'
-import { Client } from './binary-rows.js'
 import { ask, begin, Ending, giveBack, planning, type Statement, types } from './connection.js'
 import { Listening, type ListeningOptions } from './listening.js'
+import { Client } from './wire-bytes.js'
 
 export type Row = Readonly<Record<string, unknown>>
 

@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import fc from 'fast-check'
-import { Client } from '../../src/registry/binary-rows.js'
 import { Database, sql } from '../../src/registry/database.js'
+import { Client } from '../../src/registry/wire-bytes.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
 
 const binary = { binary: true }
@@ -105,6 +105,25 @@ describe('a statement that asks for binary', () => {
   })
 })
 
+describe('bytes that are sent', () => {
+  it.each([0, 16_383, 16_384, 3_000_000])(
+    'arrive as they are beside other values, %d of them, also twice in one statement',
+    async (size) => {
+      const [one, other] = [randomBytes(size), randomBytes(size)]
+      const asked = sql`SELECT ${'before'}::text AS before, md5(${one}::bytea) AS one, ${[1, 2]}::int8[] = '{1,2}' AS between, md5(${other}::bytea) AS other,
+                             md5(${one}::bytea) AS again, ${null}::text AS nothing, ${'behind'}::text AS behind`
+
+      for (const options of [{}, binary]) {
+        const { rows } = await database.query(asked, options)
+        expect(rows).toEqual([
+          { before: 'before', one: md5(one), between: true, other: md5(other), again: md5(one), nothing: null, behind: 'behind' },
+        ])
+      }
+    },
+  )
+})
+
+const md5 = (bytes: Buffer): string => createHash('md5').update(bytes).digest('hex')
 const int16 = (value: number): Buffer => Buffer.from([value >> 8, value & 0xff])
 const int32 = (value: number): Buffer => Buffer.concat([int16(value >> 16), int16(value & 0xffff)])
 const column = (value: Buffer | null): Buffer => (value === null ? Buffer.alloc(4, 0xff) : Buffer.concat([int32(value.length), value]))

@@ -1,12 +1,15 @@
 /**
- * Rows that travel in binary. As text, bytes are hexadecimal: twice as many to make, carry and undo; a MiB took three times the work.
+ * Bytes on the connection, in binary both ways. As text they come as hexadecimal: twice as many to make, carry and undo; a MiB took three times the work.
  *
  * B1  Postgres says with each answer how its columns travel. `pg` can ask for binary but reads every column as UTF-8, which no bytes survive: the rows
  *     of such an answer are read here, column by column as their types say, and `pg` passes the values on.
  * B2  A type that nobody has read in binary so far fails its statement, and nothing else.
  * B3  An answer larger than what the socket gives at once is gathered in one piece of memory of its size; values are copies, which hold none of it.
+ * B4  Large bytes leave as the buffer that they are: nobody writes to it until its statement was answered, or its transaction can only fail.
  */
+import { randomBytes } from 'node:crypto'
 import pg from 'pg'
+import { serialize } from 'pg-protocol'
 import { Parser } from 'pg-protocol/dist/parser.js'
 
 /** What the types of `pg` and its parser do not tell. */
@@ -26,12 +29,17 @@ interface Message {
   readonly name: string
   readonly fields?: readonly unknown[]
 }
+interface Binding {
+  readonly values?: readonly unknown[]
+}
 interface Connection {
+  readonly stream: NodeJS.WritableStream & { readonly writable: boolean }
   attachListeners(stream: NodeJS.ReadableStream): void
+  bind(binding: Binding): void
   emit(name: string, message: Message): void
 }
 
-/** A client of the pool, whose statements may ask for binary. */
+/** A client of the pool. */
 export class Client extends pg.Client {
   constructor(config?: string | pg.ClientConfig) {
     super(config)
@@ -41,7 +49,30 @@ export class Client extends pg.Client {
       const take = (message: Message) => connection.emit(message.name === 'error' ? 'errorMessage' : message.name, message)
       stream.on('data', (bytes: Buffer) => parser.parse(bytes, take))
     }
+    const bind = connection.bind.bind(connection)
+    connection.bind = (binding) => {
+      const large = binding.values?.findIndex(isLarge) ?? -1
+      if (large < 0) bind(binding)
+      else if (connection.stream.writable) for (const piece of boundAround(binding, large)) connection.stream.write(piece)
+    }
   }
+}
+
+const largeBytes = 16_384
+const isLarge = (value: unknown): value is Buffer => value instanceof Buffer && value.length >= largeBytes
+
+const placeholder = randomBytes(16)
+
+/** B4. The message that binds, in three pieces: the writer of `pg` copies each value, and often what it has written once more. */
+function boundAround(binding: Binding, large: number): readonly Buffer[] {
+  const value = binding.values?.[large] as Buffer
+  const values = binding.values?.map((other, index) => (index === large ? placeholder : other)) as unknown[]
+  const message = serialize.bind({ ...binding, values }) as Buffer
+  const at = message.indexOf(placeholder)
+  const added = value.length - placeholder.length
+  message.writeInt32BE(message.readInt32BE(1) + added, 1)
+  message.writeInt32BE(value.length, at - 4)
+  return [message.subarray(0, at), value, message.subarray(at + placeholder.length)]
 }
 
 type Read = (bytes: Buffer, from: number, to: number) => unknown

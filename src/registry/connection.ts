@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { Writable } from 'node:stream'
 import pg from 'pg'
+import { valueParser } from './wire-bytes.js'
 
 type Planning = 'anew' | 'kept'
 
@@ -19,9 +20,9 @@ export interface Statement {
 const int8 = 20
 const parseInt8 = (text: string): number => Number(text)
 export const types = {
-  getTypeParser(oid: number, format?: 'text' | 'binary') {
-    if (oid === int8 && format !== 'binary') return parseInt8
-    return pg.types.getTypeParser(oid, format as 'text')
+  getTypeParser(oid: number, format?: string) {
+    if (format === 'value') return valueParser(oid) // wire-bytes B1
+    return oid === int8 ? parseInt8 : pg.types.getTypeParser(oid, 'text')
   },
 }
 

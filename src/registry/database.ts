@@ -18,6 +18,7 @@ import { types as kinds } from 'node:util'
 import pg from 'pg'
 import { ask, begin, Ending, giveBack, planning, type Statement, types } from './connection.js'
 import { Listening, type ListeningOptions } from './listening.js'
+import { Client } from './wire-bytes.js'
 
 export type Row = Readonly<Record<string, unknown>>
 
@@ -144,6 +145,7 @@ export class Database implements Queryable {
     this.url = options.url
     this.#holdMs = options.holdMs ?? 5_000
     this.#pool = new pg.Pool({
+      Client,
       connectionString: options.url,
       max: options.poolMax,
       connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,

@@ -82,10 +82,11 @@ const keyOf = (cut: { readonly storageId: number; readonly end: number }): strin
 async function readCuts(tx: Transaction, plans: readonly (ForkPlan | StreamRefusal)[]): Promise<Map<string, Buffer>> {
   const cuts = plans.flatMap((plan) => ('outcome' in plan || plan.cut === null ? [] : [plan.cut]))
   if (cuts.length === 0) return new Map()
-  const { rows } = await tx.query(sql`
+  const asked = sql`
     SELECT e.stream_id, e.end_offset, e.data
       FROM (SELECT DISTINCT * FROM unnest(${cuts.map((cut) => cut.storageId)}::int8[], ${cuts.map((cut) => cut.end)}::int8[]) AS c (stream_id, end_offset)) cut
-      JOIN stream_entries e ON e.stream_id = cut.stream_id AND e.end_offset = cut.end_offset`)
+      JOIN stream_entries e ON e.stream_id = cut.stream_id AND e.end_offset = cut.end_offset`
+  const { rows } = await tx.query(asked, { binary: true })
   return new Map(rows.map((row) => [keyOf({ storageId: row.stream_id as number, end: row.end_offset as number }), row.data as Buffer]))
 }
 

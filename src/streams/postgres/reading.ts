@@ -22,9 +22,9 @@ export interface StreamView {
   readonly renewalDue: boolean
 }
 
-/** Entries up to `last`, as stored: JSON as text (items and commas), bytes as bytes. */
+/** Entries up to `last`, as stored: of JSON, items and commas. */
 export interface Chunk {
-  readonly data: string | Buffer
+  readonly data: Buffer
   readonly last: number
 }
 
@@ -61,15 +61,14 @@ export type OpenedStream = { readonly view: StreamView; readonly chunk: Chunk | 
  * them, nor for a fork, whose ranges come with `readChunk`.
  */
 export async function openStreams(db: Queryable, wanted: readonly WantedStream[], bounds: ChunkBounds): Promise<readonly OpenedStream[]> {
-  const { rows } = await db.query(keyed`
+  const opening = keyed`
     SELECT i.n::int4 AS n, s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
            CASE WHEN s.gone_at IS NOT NULL THEN 'gone'
                 WHEN s.expires_at <= clock_timestamp() THEN
                   CASE WHEN EXISTS (SELECT FROM streams f WHERE f.source_id = s.id AND f.path IS NOT NULL OFFSET 0) THEN 'gone' ELSE 'missing' END
                 ELSE 'live' END AS life,
            coalesce(s.expires_at < clock_timestamp() + least(s.ttl_s - least(s.ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due,
-           c.entries, c.last,
-           CASE WHEN s.json THEN convert_from(c.data, 'UTF8') END AS text, CASE WHEN NOT s.json THEN c.data END AS bytes
+           c.entries, c.last, c.data
       FROM unnest(${wanted.map(({ path }) => path)}::text[], ${wanted.map(({ after }) => after)}::int8[]) WITH ORDINALITY AS i (path, after, n)
      CROSS JOIN LATERAL (SELECT * FROM streams WHERE tenant_id = ${db.tenant} AND path = i.path COLLATE "C" OFFSET 0) s
       LEFT JOIN LATERAL (
@@ -79,7 +78,8 @@ export async function openStreams(db: Queryable, wanted: readonly WantedStream[]
                   FROM stream_entries e
                  WHERE e.stream_id = s.id AND s.source_id IS NULL AND e.end_offset > i.after
                    AND e.end_offset <= least(s.tail, i.after + ${bounds.entries}::int8)) w
-         WHERE w.bytes <= ${bounds.bytes}::int8) c ON true`)
+         WHERE w.bytes <= ${bounds.bytes}::int8) c ON true`
+  const { rows } = await db.query(opening, { binary: true })
   const opened: OpenedStream[] = wanted.map(() => 'missing')
   for (const row of rows) {
     const index = (row.n as number) - 1
@@ -95,8 +95,8 @@ function openedOf(row: Row, after: number): OpenedStream {
 
 /** The next chunk of a stream (or fork) behind `after`, not beyond `upTo`. */
 export async function readChunk(db: Queryable, view: StreamView, after: number, upTo: number): Promise<Chunk> {
-  const { rows } = await db.query(keyed`
-    SELECT c.entries, c.last, CASE WHEN ${view.json}::boolean THEN convert_from(c.data, 'UTF8') END AS text, CASE WHEN NOT ${view.json}::boolean THEN c.data END AS bytes
+  const next = keyed`
+    SELECT c.entries, c.last, c.data
       FROM (
         SELECT count(*)::int4 AS entries, max(w.end_offset) AS last,
                string_agg(w.data, CASE WHEN ${view.json}::boolean THEN ','::bytea ELSE ''::bytea END ORDER BY w.end_offset) AS data
@@ -109,7 +109,8 @@ export async function readChunk(db: Queryable, view: StreamView, after: number, 
                    SELECT end_offset, data FROM stream_entries
                     WHERE stream_id = r.storage_id AND end_offset > greatest(r.from_offset, ${after}::int8)
                       AND end_offset <= least(r.to_offset, ${upTo}::int8, ${after}::int8 + 4096) OFFSET 0) e) w
-         WHERE w.before < 1048576) c`)
+         WHERE w.before < 1048576) c`
+  const { rows } = await db.query(next, { binary: true })
   const [row] = rows
   if (row === undefined || row.entries === 0) throw new StreamVanished() // R1
   return chunkOf(row, after)
@@ -119,7 +120,7 @@ export async function readChunk(db: Queryable, view: StreamView, after: number, 
 function chunkOf(row: Row, after: number): Chunk {
   const last = row.last as number
   if (last - after !== row.entries) throw new StreamVanished()
-  return { data: (row.text ?? row.bytes) as string | Buffer, last }
+  return { data: row.data as Buffer, last }
 }
 
 export interface StreamEntries {
@@ -129,10 +130,10 @@ export interface StreamEntries {
 
 /** The stream `id` and its entries behind `after`, each by itself, as far as one chunk goes; null when it has ended. */
 export async function readEntries(db: Queryable, id: number, after: number): Promise<StreamEntries | null> {
-  const { rows } = await db.query(keyed`
+  const behind = keyed`
     SELECT s.id, s.content_type, s.json, s.tail, s.closed, s.ttl_s, s.expires_at_text,
            coalesce(s.expires_at < clock_timestamp() + least(s.ttl_s - least(s.ttl_s / 20.0, 30), 10000000000 - 30) * interval '1 second', false) AS renewal_due,
-           w.end_offset, CASE WHEN s.json THEN convert_from(w.data, 'UTF8') END AS text, CASE WHEN NOT s.json THEN w.data END AS bytes
+           w.end_offset, w.data
       FROM streams s
       LEFT JOIN LATERAL (
         SELECT e.end_offset, e.data,
@@ -145,15 +146,13 @@ export async function readEntries(db: Queryable, id: number, after: number): Pro
             WHERE stream_id = r.storage_id AND end_offset > greatest(r.from_offset, ${after}::int8)
               AND end_offset <= least(r.to_offset, ${after}::int8 + 1024) OFFSET 0) e) w ON w.before < 1048576
      WHERE s.id = ${id} AND s.path IS NOT NULL AND s.gone_at IS NULL AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
-     ORDER BY w.end_offset`)
+     ORDER BY w.end_offset`
+  const { rows } = await db.query(behind, { binary: true })
   const [first] = rows
   if (first === undefined) return null
   const view = viewOf(first)
   if (first.end_offset === null) return { view, entries: [] }
-  const entries = rows.map((row) => ({
-    end: row.end_offset as number,
-    data: row.text === null ? (row.bytes as Buffer) : Buffer.from(row.text as string, 'utf8'),
-  }))
+  const entries = rows.map((row) => ({ end: row.end_offset as number, data: row.data as Buffer }))
   if ((entries.at(-1)?.end ?? 0) - after !== entries.length) throw new StreamVanished() // R1
   return { view, entries }
 }

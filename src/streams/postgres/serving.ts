@@ -133,7 +133,7 @@ async function* chunks(database: Database, view: StreamView, first: Chunk): Asyn
   let chunk = first
   if (view.json) yield Buffer.from('[')
   while (true) {
-    yield bytesOf(chunk.data)
+    yield chunk.data
     if (chunk.last >= view.tail) break
     if (view.json) yield Buffer.from(',')
     chunk = await readChunk(database, view, chunk.last, view.tail)
@@ -141,13 +141,11 @@ async function* chunks(database: Database, view: StreamView, first: Chunk): Asyn
   if (view.json) yield Buffer.from(']')
 }
 
-const bytesOf = (data: string | Buffer): Buffer => (typeof data === 'string' ? Buffer.from(data, 'utf8') : data)
-
-function both(view: StreamView, first: Chunk['data'], second: Chunk['data']): Buffer {
-  return Buffer.concat([bytesOf(first), Buffer.from(view.json ? ',' : ''), bytesOf(second)])
+function both(view: StreamView, first: Buffer, second: Buffer): Buffer {
+  return Buffer.concat([first, Buffer.from(view.json ? ',' : ''), second])
 }
 
-const whole = (view: StreamView, data: string | Buffer): Buffer => (view.json ? Buffer.from(`[${data}]`, 'utf8') : bytesOf(data))
+const whole = (view: StreamView, data: Buffer): Buffer => (view.json ? Buffer.concat([Buffer.from('['), data, Buffer.from(']')]) : data)
 
 const emptyBody = (view: StreamView): Buffer => Buffer.from(view.json ? '[]' : '')
 

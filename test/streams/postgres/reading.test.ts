@@ -230,7 +230,7 @@ describe('an SSE reader', () => {
     const livedMs = Date.now() - began
     expect(livedMs).toBeGreaterThanOrEqual(2_400)
     expect(events.length).toBeLessThanOrEqual(1 + 2_500 / 400)
-    expect(events.length).toBeGreaterThanOrEqual(4)
+    expect(events.length).toBeGreaterThanOrEqual(3) // at connect, and again and again: a busy machine is late with each of them
   })
 
   it('gets text with every kind of line break, and characters that are split between entries', async () => {

@@ -176,21 +176,26 @@ export class Attachments {
     throw errors.ATTACHMENT_EXISTS(id)
   }
 
-  /** The first chunk comes with the stream: a repeated create, whose answer was lost, is recognised by it. */
+  /**
+   * The first chunk comes with the stream: a repeated create, whose answer was lost, is recognised by it. Where a create is one step of ours, a file of
+   * one chunk is closed with it.
+   */
   async #store(claim: AttachmentClaim, id: string, contentType: string, file: AttachmentBytes): Promise<void> {
     const { database, streams, limits } = this.#parts
     const { path, claimed_by } = claim
     const chunks = file.chunks(limits.attachmentChunkBytes)[Symbol.asyncIterator]()
     const first = await chunks.next()
+    const isWhole = streams.transactional !== undefined && first.done !== true && first.value.length === file.byteLength
     const created = await streams.create(path, {
       contentType,
       operation: claimed_by,
-      ...(first.done === true ? {} : { body: first.value }),
+      ...(first.done === true ? {} : { body: first.value, closed: isWhole }),
     })
     if (!isOurs(created, file)) {
       await endClaim(database, claim) // before `giveUp` could remove what is not ours
       throw errors.ATTACHMENT_EXISTS(id)
     }
+    if (isWhole) return
     let seq = 0
     const append = async (request: { readonly body: Buffer; readonly close?: boolean }): Promise<void> => {
       if (!(await prolongClaim(database, claim, limits.attachmentClaimMs))) throw errors.OPERATION_UNFINISHED().retryAfter(1) // T3

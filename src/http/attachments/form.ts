@@ -115,7 +115,7 @@ async function* bounded(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncG
 
 /** What lies beyond the limit is cut off by the parser; one byte more than allowed tells that there was more. */
 async function spooled(stream: BusboyFileStream, name: string | undefined, mimeType: string | undefined): Promise<SentFile> {
-  const spool = await Spool.open()
+  const spool = new Spool()
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) await spool.write(chunk)
     return { spool, ...(name ? { name } : {}), ...(mimeType ? { mimeType } : {}) }

@@ -1,5 +1,6 @@
 /**
- * The bytes of an upload, in a temporary file without a name: a slow client holds no memory, and a crash leaves nothing.
+ * The bytes of an upload: the first of them in memory, more of them in a temporary file without a name. A slow client holds `heldBytes` of memory at most,
+ * and a crash leaves nothing. Each call of the file system is a way to another thread and back: they are few.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
@@ -7,21 +8,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { AttachmentBytes } from '../../entities/attachments.js'
 
+const heldBytes = 256 * 1_024
+
 export class Spool {
-  readonly #file: FileHandle
   readonly #hash = createHash('sha256')
   #bytes = 0
-
-  private constructor(file: FileHandle) {
-    this.#file = file
-  }
-
-  static async open(): Promise<Spool> {
-    const path = join(tmpdir(), `agents-upload-${randomUUID()}`)
-    const file = await open(path, 'wx+', 0o600)
-    await unlink(path)
-    return new Spool(file)
-  }
+  #file: FileHandle | null = null
+  #inFile = 0
+  #held: Buffer[] = []
 
   get byteLength(): number {
     return this.#bytes
@@ -29,11 +23,9 @@ export class Spool {
 
   async write(chunk: Buffer): Promise<void> {
     this.#hash.update(chunk)
-    for (let from = 0; from < chunk.length; ) {
-      const { bytesWritten } = await this.#file.write(chunk, from, chunk.length - from, this.#bytes)
-      from += bytesWritten
-      this.#bytes += bytesWritten
-    }
+    this.#held.push(chunk)
+    this.#bytes += chunk.length
+    if (this.#bytes - this.#inFile > heldBytes) await this.#moveToFile()
   }
 
   /** What was written; nothing more can be. */
@@ -42,16 +34,44 @@ export class Spool {
   }
 
   async close(): Promise<void> {
-    await this.#file.close()
+    await this.#file?.close()
+  }
+
+  async #moveToFile(): Promise<void> {
+    this.#file ??= await nameless()
+    while (this.#inFile < this.#bytes) {
+      const { bytesWritten } = await this.#file.writev(this.#held, this.#inFile)
+      this.#inFile += bytesWritten
+      this.#held = this.#inFile === this.#bytes ? [] : [Buffer.concat(this.#held).subarray(bytesWritten)]
+    }
   }
 
   async *#chunks(size: number): AsyncGenerator<Buffer> {
+    if (this.#file === null) yield* slices(Buffer.concat(this.#held), size)
+    else {
+      await this.#moveToFile()
+      yield* this.#chunksOf(this.#file, size)
+    }
+  }
+
+  async *#chunksOf(file: FileHandle, size: number): AsyncGenerator<Buffer> {
     for (let from = 0; from < this.#bytes; ) {
       const buffer = Buffer.allocUnsafe(Math.min(size, this.#bytes - from))
-      const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, from)
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, from)
       if (bytesRead === 0) throw new Error('the temporary file of an upload is shorter than what was written')
       from += bytesRead
       yield buffer.subarray(0, bytesRead)
     }
   }
+}
+
+async function nameless(): Promise<FileHandle> {
+  const path = join(tmpdir(), `agents-upload-${randomUUID()}`)
+  const file = await open(path, 'wx+', 0o600)
+  await unlink(path)
+  return file
+}
+
+function* slices(bytes: Buffer, size: number): Generator<Buffer> {
+  for (let from = 0; from < bytes.length; from += size) yield bytes.subarray(from, from + size)
 }

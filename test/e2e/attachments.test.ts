@@ -133,6 +133,10 @@ describe.each(['postgres', 'http'] as const)('an attachment, with streams in %s,
     ['JSON, unchanged', Buffer.from('{ "b":1, "a" : [1,2,  3] }\n'), 'application/json'],
     ['what is no JSON', Buffer.from('{"broken'), 'application/json'],
     ['an odd type', Buffer.from([0, 255, 254, 13, 10]), 'nonsense'],
+    ['as much as waits in memory', randomBytes(262_144), 'application/octet-stream'],
+    ['more than waits in memory', randomBytes(300_000), 'application/octet-stream'],
+    ['one chunk', randomBytes(1_048_576), 'application/octet-stream'],
+    ['one byte more than a chunk', randomBytes(1_048_577), 'application/octet-stream'],
     ['more than one chunk', randomBytes(2_500_000), 'application/octet-stream'],
   ])('gives back %s (required of us)', async (_, bytes, type) => {
     const url = await uploader.freshEntity()
@@ -142,6 +146,8 @@ describe.each(['postgres', 'http'] as const)('an attachment, with streams in %s,
     const downloaded = await uploader.download(url, attachment.id)
 
     expect(downloaded.bytes.equals(bytes)).toBe(true)
+    const head = await uploader.wire.ask('HEAD', `${url}/attachments/${attachment.id}`)
+    expect([head.status, head.headers.get('stream-closed')]).toEqual([200, 'true'])
     expect([attachment.mimeType, downloaded.headers.get('content-type'), attachment.sha256]).toEqual([type, type, sha256(bytes)])
   })
 

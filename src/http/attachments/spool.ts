@@ -9,6 +9,8 @@ import { join } from 'node:path'
 import type { AttachmentBytes } from '../../entities/attachments.js'
 
 const heldBytes = 256 * 1_024
+/** Whoever sends byte by byte would hold an object for each. */
+const heldPieces = 256
 
 export class Spool {
   readonly #hash = createHash('sha256')
@@ -26,6 +28,7 @@ export class Spool {
     this.#held.push(chunk)
     this.#bytes += chunk.length
     if (this.#bytes - this.#inFile > heldBytes) await this.#moveToFile()
+    else if (this.#held.length > heldPieces) this.#held = [Buffer.concat(this.#held)]
   }
 
   /** What was written; nothing more can be. */

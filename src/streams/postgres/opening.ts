@@ -14,8 +14,6 @@ import type { Limits } from '../../domain/limits.js'
 import { isConnectionFailure, type Queryable } from '../../registry/database.js'
 import { type ChunkBounds, type OpenedStream, openStreams, type WantedStream } from './reading.js'
 
-/** Statements in flight at once: more would be smaller ones. */
-const lanes = 1
 /** Of a reader who is alone. */
 const maxShareBytes = 256 * 1024
 /** What an entry costs, however small. */
@@ -32,7 +30,6 @@ export class Opening {
     this.#database = database
     this.#limits = limits
     this.#reads = new GroupCommit((wanted) => this.#openAll(wanted), {
-      lanes,
       maxBatch: limits.maxStreamReadBatch,
       maxWaiting: limits.maxWaitingReads,
       overloaded: () => errors.OVERLOADED('reads').retryAfter(1),
@@ -53,8 +50,14 @@ export class Opening {
       return opened.map((value) => ({ status: 'fulfilled', value }))
     } catch (failure) {
       if (wanted.length === 1 || isConnectionFailure(failure)) throw failure
-      return (await Promise.all(wanted.map((one) => this.#openAll([one]).catch(rejected)))).flat() // O4
+      return await Promise.allSettled(wanted.map((one) => this.#openAlone(one)))
     }
+  }
+
+  /** O4. */
+  async #openAlone(wanted: WantedStream): Promise<OpenedStream> {
+    const [opened = 'missing'] = await openStreams(this.#database, [wanted], this.#share(1))
+    return opened
   }
 
   /** O3. */
@@ -63,5 +66,3 @@ export class Opening {
     return { bytes, entries: Math.ceil(bytes / bytesPerEntry) }
   }
 }
-
-const rejected = (reason: unknown): PromiseSettledResult<OpenedStream>[] => [{ status: 'rejected', reason }]

@@ -146,7 +146,7 @@ export class ForeignPipeline implements Pipeline {
     const id = operationId(`together-${randomUUID()}`)
     const result = await this.#database.transaction(async (tx) => {
       const done = await work(tx)
-      await this.intendIn(tx, id, done.appends)
+      await Promise.all([done.rows?.(), this.intendIn(tx, id, done.appends)])
       await done.after?.()
       return done.result
     })

@@ -42,6 +42,8 @@ export type PipelineVerdict = AppendVerdict | { readonly outcome: 'barred'; read
 export interface Together<Result> {
   readonly result: Result
   readonly appends: readonly StreamAppend[]
+  /** Rows that change before the streams are locked; nothing of the appends depends on the answer. */
+  readonly rows?: () => Promise<unknown>
   /** Rows that change after the appends: those of subscriptions, whose locks come after the streams'. */
   readonly after?: () => Promise<void>
 }

@@ -14,6 +14,7 @@ import { writeTokenHashes } from '../registry/claims.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { dropLinks } from '../registry/subscriptions.js'
+import type { Subscriber } from '../registry/wakes.js'
 import type {
   AppendVerdict,
   CreateRequest,
@@ -46,11 +47,10 @@ export interface PipelineCreate extends NewStream {
   readonly waking?: number
 }
 
-interface AppendEnding {
-  /** The answer of `lock` to these appends. */
-  readonly locked?: LockedStreams
-  /** Whether nothing else is asked in the transaction: what starts wakes travels with its commit. */
-  readonly isLast?: boolean
+/** Streams to which something is to be appended, and whom that may wake: locked in this order. */
+interface Locked {
+  readonly streams: LockedStreams
+  readonly subscribers: readonly Subscriber[]
 }
 
 export interface PostgresPipelineParts {
@@ -99,12 +99,22 @@ export class PostgresPipeline implements Pipeline {
   async together<Result>(work: (tx: Transaction) => Promise<Together<Result>>): Promise<Result> {
     const { result, appends } = await this.#database.transaction(async (tx) => {
       const done = await work(tx)
-      await this.appendIn(tx, done.appends)
-      await done.after?.()
+      await this.#finish(tx, done)
       return done
     })
     this.announce(appends.map(({ path }) => path))
     return result
+  }
+
+  async #finish(tx: Transaction, { appends, rows, after }: Together<unknown>): Promise<void> {
+    if (appends.length === 0) await rows?.()
+    else {
+      const [, locked] = await Promise.all([rows?.(), this.#lock(tx, appends)]) // in this order (database.ts D7)
+      const { write } = await this.#decide(tx, appends, locked)
+      if (after === undefined) tx.last(write)
+      else await write()
+    }
+    await after?.()
   }
 
   create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
@@ -143,20 +153,26 @@ export class PostgresPipeline implements Pipeline {
   }
 
   /** Appends with their consequences inside the caller's transaction; after its commit the caller calls `announce`. */
-  async appendIn(
-    tx: Transaction,
-    appends: readonly PipelineAppend[],
-    { locked, isLast = false }: AppendEnding = {},
-  ): Promise<readonly AppendVerdict[]> {
+  async appendIn(tx: Transaction, appends: readonly PipelineAppend[]): Promise<readonly AppendVerdict[]> {
     if (appends.length === 0) return []
-    return await this.#streams.append(tx, appends, {
-      locked,
-      along: async (verdicts) => {
-        const rows = appends.flatMap((append, index) => consequencesOf(append, verdicts[index]))
-        const appended = appends.flatMap((append, index) => appendedBy(append, verdicts[index]))
-        await Promise.all([drawFrom(tx, lastOfEach(rows)), this.#waking.appended(tx, appended, { isLast })]) // in this order (database.ts D7)
-      },
-    })
+    const { verdicts, write } = await this.#decide(tx, appends, await this.#lock(tx, appends))
+    await write()
+    return verdicts
+  }
+
+  /** Two round trips, with the commit: everything is locked in the first, and written in the second. */
+  async #lock(tx: Transaction, appends: readonly PipelineAppend[]): Promise<Locked> {
+    const [streams, subscribers] = await Promise.all([this.#streams.lock(tx, appends), this.#waking.lock(tx, appends)]) // in this order (database.ts D7)
+    return { streams, subscribers }
+  }
+
+  /** `write` asks for everything in one turn of the event loop. */
+  async #decide(tx: Transaction, appends: readonly PipelineAppend[], locked: Locked) {
+    const { verdicts, write } = this.#streams.decide(locked.streams, appends)
+    const rows = lastOfEach(appends.flatMap((append, index) => consequencesOf(append, verdicts[index])))
+    const appended = appends.flatMap((append, index) => appendedBy(append, verdicts[index]))
+    const woken = await this.#waking.wokenBy(tx, appended, locked.subscribers)
+    return { verdicts, write: () => Promise.all([write(tx), drawFrom(tx, rows), this.#waking.wake(tx, woken)]) }
   }
 
   announce(paths: readonly StreamPath[]): void {
@@ -207,17 +223,20 @@ export class PostgresPipeline implements Pipeline {
     const asked = entitiesAskedBy(appends)
     const written = writtenBy(appends)
     if (paused.length > 0) await resumePaused(tx, paused, Date.now())
-    const [locked, statuses, tokens] = await Promise.all([
+    const [streams, statuses, tokens, subscribers] = await Promise.all([
       this.#streams.lock(tx, appends),
       asked.length > 0 ? statusesOf(tx, asked) : new Map<string, EntityStatus>(), // answered after the lock (database.ts D7)
       written.length > 0 ? writeTokenHashes(tx, written) : new Map<string, Buffer>(),
+      this.#waking.lock(tx, appends),
     ])
     const bars = appends.map((append) => barOf(append, { statuses, tokens }))
     const admitted = appends.filter((_, index) => bars[index] === null)
     const resumed = resumedBy(admitted, statuses)
     if (resumed.length > 0) throw new Paused(resumed)
-    const appended = (await this.appendIn(tx, admitted, { locked, isLast: true })).values()
-    return bars.map((error) => (error === null ? (appended.next().value as AppendVerdict) : { outcome: 'barred', error }))
+    const { verdicts, write } = await this.#decide(tx, admitted, { streams, subscribers })
+    tx.last(write)
+    const taken = verdicts.values()
+    return bars.map((error) => (error === null ? (taken.next().value as AppendVerdict) : { outcome: 'barred', error }))
   }
 }
 

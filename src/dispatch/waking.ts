@@ -101,16 +101,34 @@ export class Waking {
     this.#rewriteLoopbackTo = rewriteLoopbackTo
   }
 
-  /** A1. To be called after the appends, whose streams are locked. `isLast`: nothing else is asked in the transaction. */
-  async appended(tx: Transaction, appended: readonly Appended[], { isLast = false } = {}): Promise<void> {
+  /** A1. To be called in the transaction of the appends, whose streams are locked. */
+  async appended(tx: Transaction, appended: readonly Appended[]): Promise<void> {
     if (appended.length === 0) return
-    const paths = [...new Set(appended.map(({ path }) => path))]
-    const subscribers = await lockSubscribers(tx, paths)
+    await this.wake(tx, await this.wokenBy(tx, appended, await this.lock(tx, appended)))
+  }
+
+  /** A1, first third: locks whom appends to these streams may wake. To be asked behind the streams' locks. */
+  async lock(tx: Transaction, appends: readonly { readonly path: StreamPath }[]): Promise<readonly Subscriber[]> {
+    return await lockSubscribers(tx, [...new Set(appends.map(({ path }) => path))])
+  }
+
+  /** A1, second third: those of the locked whom these appends wake; A3. Asks nothing where no subscription is lost. */
+  async wokenBy(tx: Transaction, appended: readonly Appended[], locked: readonly Subscriber[]): Promise<readonly Subscriber[]> {
+    const paths = new Set(appended.map(({ path }) => path))
+    const subscribers = locked.filter(({ path }) => paths.has(path))
     const lost = this.#lostBy(appended, subscribers)
+    if (lost.length === 0) return subscribers
     await insertEntitySubscriptions(tx, lost)
-    const woken = lost.length === 0 ? subscribers : await lockSubscribers(tx, paths)
-    if (isLast) tx.last(() => this.#start(tx, woken))
-    else await this.#start(tx, woken)
+    return await this.lock(tx, appended)
+  }
+
+  /** A1, last third, and the end of A2: starts a wake for those of the locked that are idle and may be woken. One turn of the event loop. */
+  async wake(tx: Transaction, locked: readonly Subscriber[]): Promise<void> {
+    const first = new Map<string, Subscriber>()
+    for (const subscriber of locked)
+      if (subscriber.wake_id === null && mayWake(subscriber.entity_status) && !first.has(subscriber.id))
+        first.set(subscriber.id, subscriber)
+    await this.start(tx, [...first.values()])
   }
 
   /**
@@ -124,7 +142,7 @@ export class Waking {
       tx,
       subscribers.filter(isCaughtUp).map(({ id }) => ({ subscriptionId: id, path, offset: tail })),
     )
-    await this.#start(
+    await this.wake(
       tx,
       subscribers.filter((subscriber) => !isCaughtUp(subscriber)),
     )
@@ -167,7 +185,7 @@ export class Waking {
     ) // among them who linked a stream before there was one
     const subscribers = await placed(tx, locked, streams, new Set(own.map(({ subscription }) => subscription.id)))
     const tails = new Map(streams.map(({ path, tail }) => [path, tail]))
-    await this.#start(
+    await this.wake(
       tx,
       subscribers.filter(({ path, acked }) => hasPending({ acked, tail: tails.get(path) ?? null })),
     )
@@ -178,15 +196,6 @@ export class Waking {
       const url = entityOfMainStream(path)
       return dispatch === undefined || url === null ? [] : [{ subscription: this.#ownOf(url, dispatch.policy), acked: dispatch.acked }]
     })
-  }
-
-  /** Starts a wake for those of these locked subscriptions that are idle and may be woken. */
-  async #start(tx: Transaction, subscribers: readonly Subscriber[]): Promise<void> {
-    const first = new Map<string, Subscriber>()
-    for (const subscriber of subscribers)
-      if (subscriber.wake_id === null && mayWake(subscriber.entity_status) && !first.has(subscriber.id))
-        first.set(subscriber.id, subscriber)
-    await this.start(tx, [...first.values()])
   }
 
   /** Starts a wake for each of these idle, locked subscriptions, whose pending work the caller has seen; delivers after the commit. */

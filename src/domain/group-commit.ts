@@ -2,7 +2,8 @@
  * Group commit: many callers, one durable operation at a time.
  *
  * G1  An item is in exactly one batch; its promise settles exactly once, with that batch's verdict for it.
- * G2  A lone caller waits for nobody: an idle lane starts in the tick in which the item arrives.
+ * G2  A lone caller waits for nobody: an idle lane starts in the tick in which the item arrives. With `gathers` it starts when that tick ends, and
+ *     takes along what else was asked in it.
  * G3  Memory is bounded: at most `maxWaiting` items wait, beyond that `add` refuses.
  * G4  A batch is bounded in items and in weight; one item heavier than the bound travels alone.
  * G5  Items leave in the order in which they came; with one lane, batches also commit in that order.
@@ -16,6 +17,8 @@ export interface GroupCommitOptions<Item> {
   readonly maxWaiting: number
   /** Batches in flight at once. */
   readonly lanes?: number
+  /** Whether what one caller asks for at once leaves together (G2). */
+  readonly gathers?: boolean
   /** Most weight in a batch, in the unit of `weigh`. */
   readonly maxWeight?: number
   readonly weigh?: (item: Item) => number
@@ -78,7 +81,8 @@ export class GroupCommit<Item, Verdict> {
   #startLane(): void {
     if (this.#busyLanes >= (this.#options.lanes ?? 1) || this.waiting === 0) return
     this.#busyLanes += 1
-    this.#carry(this.#nextBatch())
+    if (this.#options.gathers) process.nextTick(() => this.#carry(this.#nextBatch()))
+    else this.#carry(this.#nextBatch())
   }
 
   #carry(batch: readonly Waiting<Item, Verdict>[]): void {

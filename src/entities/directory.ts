@@ -1,5 +1,5 @@
 /**
- * Looking up entities, types and runners: concurrent look-ups become one query.
+ * Looking up entities, types and runners: concurrent look-ups become one query, as do those that a request asks for at once.
  *
  * Every look-up reads the registry: nothing is remembered, so an answer is never older than the question.
  */
@@ -28,6 +28,7 @@ function batched<Found extends object>(database: Queryable, limits: Limits, find
   }
   const reads = new GroupCommit<string, Found | null>(commit, {
     lanes,
+    gathers: true,
     maxBatch: limits.maxReadBatch,
     maxWaiting: limits.maxWaitingReads,
     overloaded: () => errors.OVERLOADED('reads').retryAfter(1),

@@ -12,6 +12,7 @@ import { writeTokenHashes } from '../registry/claims.js'
 import type { Database } from '../registry/database.js'
 import { type FoundEntity, setDispatchPolicy } from '../registry/entities.js'
 import type { Directory } from './directory.js'
+import { entityUrlOf } from './rules.js'
 
 /** spec/03 §2.1. */
 export interface SendRequest {
@@ -26,17 +27,27 @@ export interface SendRequest {
   readonly from_agent?: string
 }
 
+type EnsurePrincipal = (principal: Principal, standing?: Promise<FoundEntity | null>) => Promise<unknown>
+
+/** Who sends. */
+export interface Sender {
+  readonly principal: Principal
+  /** The look-up of the principal's entity, begun with that of the addressed one. */
+  readonly standing: Promise<FoundEntity | null>
+  readonly writeToken: string | null
+}
+
 export class Sending {
   readonly #directory: Directory
   readonly #pipeline: Pipeline
   readonly #database: Database
-  readonly #ensurePrincipal: (principal: Principal) => Promise<unknown>
+  readonly #ensurePrincipal: EnsurePrincipal
 
   constructor(parts: {
     readonly directory: Directory
     readonly pipeline: Pipeline
     readonly database: Database
-    readonly ensurePrincipal: (principal: Principal) => Promise<unknown>
+    readonly ensurePrincipal: EnsurePrincipal
   }) {
     this.#directory = parts.directory
     this.#pipeline = parts.pipeline
@@ -44,15 +55,21 @@ export class Sending {
     this.#ensurePrincipal = parts.ensurePrincipal
   }
 
+  /** Begins to look up the sender, before anything has been checked: a refusal does not wait for it. */
+  sender(principal: Principal, writeToken: string | null): Sender {
+    const standing = this.#directory.entity(entityUrlOf(principal))
+    standing.catch(() => undefined) // heard of by `send`
+    return { principal, standing, writeToken }
+  }
+
   /** Appends the message; throws the first refusal of spec/03 §2.2 from row 2 on. The id to wait for on the stream. */
   async send(
     entity: Pick<FoundEntity, 'url' | 'type' | 'status' | 'dispatch_policy' | 'default_dispatch_policy'>,
     request: SendRequest,
-    principal: Principal,
-    token: string | null,
+    { principal, standing, writeToken }: Sender,
   ): Promise<{ readonly txid: string }> {
-    await this.#refuseForeignSender(request, principal, token)
-    await this.#ensurePrincipal(principal)
+    await this.#refuseForeignSender(request, principal, writeToken)
+    await this.#ensurePrincipal(principal, standing)
     if (request.afterMs !== undefined && request.afterMs > 0) throw errors.NOT_IMPLEMENTED('delayed sends')
     if (!acceptsWrites(entity.status)) throw errors.NOT_RUNNING()
     await this.#refuseMessage(entity, request)

@@ -63,10 +63,10 @@ export class Spawning {
     return { entity: await rules.lookUp(item.url), txid: verdict.txid }
   }
 
-  /** The entity of `principal`, made when missing; safe against races. */
-  async ensurePrincipal(principal: Principal): Promise<FoundEntity> {
+  /** The entity of `principal`, made when missing; safe against races. `standing`: the look-up of it, where the caller has begun one. */
+  async ensurePrincipal(principal: Principal, standing?: Promise<FoundEntity | null>): Promise<FoundEntity> {
     const { directory, ensurePrincipals, rules } = this.#parts
-    const known = await directory.entity(entityUrlOf(principal))
+    const known = await (standing ?? directory.entity(entityUrlOf(principal)))
     if (known !== null) {
       await this.#ensureUser(principal)
       return known

@@ -104,8 +104,8 @@ async function applyIn(tx: Transaction, changes: readonly TagChange[], limits: L
     return { entity: applied.entity, txid: tx.txid }
   })
   const written = [...changed].flatMap((url) => entities.get(url) ?? [])
-  if (written.length > 0) await writeTags(tx, written)
-  return { result: verdicts, appends: events.map(appendOf) }
+  const rows = async () => written.length > 0 && (await writeTags(tx, written))
+  return { result: verdicts, appends: events.map(appendOf), rows }
 }
 
 interface Applied {

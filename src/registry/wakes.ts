@@ -3,8 +3,8 @@
  * what that means for its entity in `entity-work.ts`; these promises are all of theirs. Set-based: one statement per table for a whole batch.
  *
  * K1  A subscription has at most one wake: it starts only from idle, under the lock of its row.
- * K2  Whoever appends to a linked stream locks the subscription after the append, and looks at it then; whoever ends a wake locks it before it looks
- *     at the tails. So either the appender finds it idle, or the one who ends it finds the entry: no wake is lost between them.
+ * K2  Whoever appends to a linked stream locks the subscription until the append commits, and looks at it then; whoever ends a wake locks it before it
+ *     looks at the tails. So either the appender finds it idle, or the one who ends it finds the entry: no wake is lost between them.
  * K3  A delivery is begun by moving `attempts` from n to n + 1: one process carries it out, whoever else meant to.
  * K4  Every statement names the wake id that it is about: what comes late changes nothing.
  * K5  Only the server's own subscriptions, and those of bypass principals, have wakes that are about an entity.

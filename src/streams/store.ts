@@ -139,17 +139,10 @@ export interface StreamStore {
 export interface TransactionalStreams {
   /** Verdicts in the order given. Locks by ascending stream id. One statement per table. */
   create(tx: Transaction, streams: readonly NewStream[]): Promise<readonly CreateVerdict[]>
-  /** Verdicts in the order given; several appends to one stream are applied in that order. What `along` asks is asked with what they write, behind it. */
-  append(
-    tx: Transaction,
-    appends: readonly StreamAppend[],
-    options?: { readonly locked?: LockedStreams | undefined; readonly along?: (verdicts: readonly AppendVerdict[]) => Promise<unknown> },
-  ): Promise<readonly AppendVerdict[]>
-  /**
-   * Locks the streams of these appends until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. Handed to
-   * one `append` of them, or of some, it saves locking them again.
-   */
+  /** Locks the streams of these appends until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. */
   lock(tx: Transaction, appends: readonly Pick<StreamAppend, 'path' | 'producer'>[]): Promise<LockedStreams>
+  /** Decides those appends, or some of them, once: verdicts in the order given; several appends to one stream are applied in that order. */
+  decide(locked: LockedStreams, appends: readonly StreamAppend[]): DecidedAppends
   /** Locks these streams against appends and deletes, not against other forks, until `tx` ends, by ascending stream id. The tails of those that live. */
   share(tx: Transaction, paths: readonly StreamPath[]): Promise<ReadonlyMap<StreamPath, Offset>>
   readonly history: HistoryReads
@@ -179,6 +172,12 @@ export interface MarkedEntry {
   readonly entry: Offset
   readonly before: Offset
   readonly items: readonly unknown[]
+}
+
+/** `write` asks for all that these appends write, in one turn of the event loop, in the transaction that holds their streams. */
+export interface DecidedAppends {
+  readonly verdicts: readonly AppendVerdict[]
+  write(tx: Transaction): Promise<unknown>
 }
 
 declare const locked: unique symbol

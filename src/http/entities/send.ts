@@ -46,9 +46,10 @@ const documentation: RouteDocumentation = {
 
 export function sendRoute(app: FastifyInstance, parts: Parts): void {
   app.post<AtEntity>('/_electric/entities/:type/:instanceId/send', { config: { documentation } }, async (request) => {
+    const sender = parts.sending.sender(request.principal, presentedToken(request))
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
     const sent = sendBody(request) as SendRequest // 400; `payload` is JSON, whatever it is
     await authorize(request.principal, 'write', entity) // 401
-    return await parts.sending.send(entity, sent, request.principal, presentedToken(request)) // 400, 409, 422
+    return await parts.sending.send(entity, sent, sender) // 400, 409, 422
   })
 }

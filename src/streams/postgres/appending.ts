@@ -10,7 +10,7 @@ import { keyed, type Transaction } from '../../registry/database.js'
 import { decideAppend, type LogState, type PreparedAppend, type ProducerState } from '../protocol/append-rules.js'
 import { stamp } from '../protocol/payload.js'
 import * as refusals from '../protocol/refusals.js'
-import { type AppendVerdict, isRefused } from '../store.js'
+import { type AppendVerdict, type DecidedAppends, isRefused } from '../store.js'
 
 export interface PathAppend {
   readonly path: StreamPath
@@ -39,22 +39,17 @@ interface NewEntry {
   readonly marks: number
 }
 
-export interface AppendOptions {
-  /** The answer of `lockStreams` to these appends, or more, in the same transaction. */
-  readonly locked?: Locked | undefined
-  /** What is asked together with what the appends write, behind it. */
-  readonly along?: ((verdicts: readonly AppendVerdict[]) => Promise<unknown>) | undefined
-}
-
-export async function appendAll(
-  tx: Transaction,
-  appends: readonly PathAppend[],
-  { locked, along }: AppendOptions = {},
-): Promise<AppendVerdict[]> {
-  const streams = locked ?? (await lockStreams(tx, appends.map(wantedBy)))
+/** `streams`: the answer of `lockStreams` to these appends, or more, in the transaction that writes them. To be asked once. */
+export function decideAll(streams: Locked, appends: readonly PathAppend[]): DecidedAppends {
   const entries: NewEntry[] = []
   const verdicts = appends.map(({ path, prepared }) => apply(streams.get(path), path, prepared, entries))
-  await Promise.all([write(tx, [...streams.values()], entries), along?.(verdicts)])
+  return { verdicts, write: async (tx) => await write(tx, [...streams.values()], entries) }
+}
+
+/** Locks, decides and writes: all that its transaction does. */
+export async function appendAll(tx: Transaction, appends: readonly PathAppend[]): Promise<readonly AppendVerdict[]> {
+  const { verdicts, write } = decideAll(await lockStreams(tx, appends.map(wantedBy)), appends)
+  tx.last(() => write(tx))
   return verdicts
 }
 

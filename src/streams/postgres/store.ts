@@ -27,7 +27,7 @@ import type {
   TransactionalStreams,
 } from '../store.js'
 import { isRefused } from '../store.js'
-import { appendAll, type Locked, lockStreams, type PathAppend } from './appending.js'
+import { appendAll, decideAll, type Locked, lockStreams, type PathAppend } from './appending.js'
 import { createAll } from './creating.js'
 import { historyReads, readEvents, shareStreams } from './events.js'
 import { Opening } from './opening.js'
@@ -76,9 +76,8 @@ export class PostgresStreams implements StreamStore {
     })
     this.transactional = {
       create: async (tx, streams) => await createAll(tx, streams),
-      append: async (tx, appends, { locked, along } = {}) =>
-        await appendAll(tx, appends.map(preparedAt), { locked: locked as unknown as Locked | undefined, along }), // made below
       lock: async (tx, appends) => (await lockStreams(tx, appends)) as unknown as LockedStreams, // opaque to callers
+      decide: (locked, appends) => decideAll(locked as unknown as Locked, appends.map(preparedAt)), // made by `lock`
       share: async (tx, paths) => await shareStreams(tx, paths),
       history: historyReads,
       announce: (paths) => this.#watching.announce(paths),

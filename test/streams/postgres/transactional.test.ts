@@ -2,8 +2,9 @@
 
 import { offsetOf, type StreamPath, zeroOffset } from '../../../src/domain/ids.js'
 import { defaultLimits } from '../../../src/domain/limits.js'
+import type { Transaction } from '../../../src/registry/database.js'
 import { PostgresStreams } from '../../../src/streams/postgres/store.js'
-import type { TransactionalStreams } from '../../../src/streams/store.js'
+import type { StreamAppend, TransactionalStreams } from '../../../src/streams/store.js'
 import { type FreshDatabase, freshDatabase } from '../../support/postgres.js'
 import { newPath } from './protocol-client.js'
 
@@ -26,6 +27,12 @@ const path = (): StreamPath => newPath() as StreamPath
 const contentType = 'application/json'
 const body = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
 
+async function append(tx: Transaction, appends: readonly StreamAppend[]) {
+  const { verdicts, write } = streams.decide(await streams.lock(tx, appends), appends)
+  await write(tx)
+  return verdicts
+}
+
 describe('a batch inside a transaction', () => {
   it('applies several appends to one stream in their order, each seeing what the ones before it left', async () => {
     const [one, other] = [path(), path()]
@@ -35,7 +42,7 @@ describe('a batch inside a transaction', () => {
         { path: one, contentType },
         { path: other, contentType, body: body(['first']) },
       ])
-      return await streams.append(tx, [
+      return await append(tx, [
         { path: one, contentType, body: body(1) },
         { path: other, contentType, body: body('second') },
         { path: one, contentType, body: body(2), close: true },
@@ -60,7 +67,7 @@ describe('a batch inside a transaction', () => {
 
     const failed = fresh.database.transaction(async (tx) => {
       await streams.create(tx, [{ path: made, contentType, body: body(1) }])
-      await streams.append(tx, [{ path: stood, contentType, body: body(1), producer: { id: 'p', epoch: 0, seq: 0 } }])
+      await append(tx, [{ path: stood, contentType, body: body(1), producer: { id: 'p', epoch: 0, seq: 0 } }])
       throw new Error('after the streams')
     })
 
@@ -112,7 +119,7 @@ describe('a batch inside a transaction', () => {
       signal: new AbortController().signal,
     })
 
-    await fresh.database.transaction(async (tx) => streams.append(tx, [{ path: watched, contentType, body: body('news') }]))
+    await fresh.database.transaction(async (tx) => append(tx, [{ path: watched, contentType, body: body('news') }]))
     streams.announce([watched])
 
     expect(String((await waiting).body)).toBe('["news"]')
@@ -127,7 +134,7 @@ describe('a batch inside a transaction', () => {
       batches.map(
         async (batch, n) =>
           await fresh.database.transaction(async (tx) =>
-            streams.append(
+            append(
               tx,
               batch.map((each) => ({ path: each, contentType, body: body(n) })),
             ),

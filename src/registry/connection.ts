@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import type { Writable } from 'node:stream'
-import pg from 'pg'
-import { valueParser } from './wire-bytes.js'
+import type pg from 'pg'
+import { type Answer, PreparedQuery } from './prepared-query.js'
 
 type Planning = 'anew' | 'kept'
 
@@ -15,15 +15,6 @@ export interface Statement {
   readonly values: readonly unknown[]
   /** Whether it is planned for each execution (the default), or once for each connection (D6). */
   readonly plan?: Planning
-}
-
-const int8 = 20
-const parseInt8 = (text: string): number => Number(text)
-export const types = {
-  getTypeParser(oid: number, format?: string) {
-    if (format === 'value') return valueParser(oid) // wire-bytes B1
-    return oid === int8 ? parseInt8 : pg.types.getTypeParser(oid, 'text')
-  },
 }
 
 /**
@@ -58,22 +49,14 @@ function gather(client: pg.PoolClient): void {
 }
 
 /** D6: asks one statement, planned as it wants to be. */
-export async function ask(client: pg.PoolClient, statement: Statement, options?: { readonly binary?: boolean }) {
+export async function ask(client: pg.PoolClient, statement: Statement, options?: { readonly binary?: boolean }): Promise<Answer> {
   gather(client)
   const { plan = 'anew' } = statement
   if (plans.get(client) !== plan) {
     plans.set(client, plan)
     client.query(planningOf[plan]).catch(() => undefined) // then what follows fails too
   }
-  return answer(await client.query(configOf(statement, options)))
-}
-
-function configOf({ name, text, values }: Statement, { binary = false }: { readonly binary?: boolean } = {}): pg.QueryConfig {
-  return { name, text, values: values as unknown[], types, binary } as pg.QueryConfig // `binary` is unknown to the types of `pg`
-}
-
-function answer(result: pg.QueryResult) {
-  return { rows: result.rows as Readonly<Record<string, unknown>>[], count: result.rowCount ?? 0 }
+  return await client.query(new PreparedQuery(statement, options)).answer
 }
 
 /** The number by which Postgres knows an advisory lock. */

@@ -16,7 +16,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
 import pg from 'pg'
-import { ask, begin, Ending, giveBack, planning, type Statement, types } from './connection.js'
+import { ask, begin, Ending, giveBack, planning, type Statement } from './connection.js'
 import { Listening, type ListeningOptions } from './listening.js'
 import { Client } from './wire-bytes.js'
 
@@ -152,7 +152,6 @@ export class Database implements Queryable {
       idleTimeoutMillis: 60_000,
       application_name: 'temporal-agents-server',
       pipeline: true, // D7; unknown to the types of `pg`
-      types,
       onConnect: async (client) => {
         await client.query(planning)
         this.#incarnations.set(client, await incarnationOf(client))

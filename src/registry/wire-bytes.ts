@@ -96,6 +96,7 @@ export function valueParser(type: number): (value: unknown) => unknown {
 
 const headerBytes = 5
 const dataRow = 'D'.charCodeAt(0)
+const bindComplete = '2'.charCodeAt(0)
 
 function rowParser(): RowParser {
   const parser = new Parser() as unknown as RowParser
@@ -103,6 +104,7 @@ function rowParser(): RowParser {
   const mergeBuffer = parser.mergeBuffer.bind(parser)
   let binary: readonly Read[] | null = null
   parser.handlePacket = (start, code, length, bytes) => {
+    if (code === bindComplete) binary = null // an answer that is not described is text (prepared-query.ts Q2)
     if (binary !== null && code === dataRow) return rowOf(binary, start, length, bytes) // B1
     const message = handlePacket(start, code, length, bytes)
     if (message.name === 'rowDescription') binary = readsOf(message.fields as readonly Column[])

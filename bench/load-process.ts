@@ -1,5 +1,6 @@
 /** The generator: requests over kept-alive connections, one for each caller, in a process of its own. */
-import { Client, type Dispatcher } from 'undici'
+import { Client } from 'undici'
+import { exchange } from './exchange.js'
 import { measureFanout } from './live-readers.js'
 import { type Command, type HttpLoad, measure, type Operate } from './measure.js'
 import { answerCommands } from './processes.js'
@@ -20,42 +21,10 @@ answerCommands(async (command: Command) => {
 
 function requester(load: HttpLoad, clients: readonly Client[]): Operate {
   const headers = load.body === undefined ? {} : { 'content-type': load.contentType ?? 'application/json' }
-  return (operation, caller) => {
+  return async (operation, caller) => {
     const path = load.path.replace('{n}', String(operation)).replace('{k}', String(caller % (load.keys ?? 1)))
-    return new Promise((resolve) => {
-      const options: Dispatcher.DispatchOptions = {
-        path,
-        method: load.method,
-        headers,
-        body: load.body?.replace('{n}', String(operation)) ?? null,
-      }
-      clients[caller]?.dispatch(options, new Outcome(resolve))
-    })
-  }
-}
-
-/** Reads the answer to its end, and keeps nothing of it. */
-class Outcome implements Dispatcher.DispatchHandler {
-  readonly #resolve: (wrong: string | null) => void
-  #status = 0
-
-  constructor(resolve: (wrong: string | null) => void) {
-    this.#resolve = resolve
-  }
-
-  onRequestStart(): void {}
-
-  onResponseStart(_controller: Dispatcher.DispatchController, status: number): void {
-    this.#status = status
-  }
-
-  onResponseData(): void {}
-
-  onResponseEnd(): void {
-    this.#resolve(this.#status < 300 ? null : `HTTP ${this.#status}`)
-  }
-
-  onResponseError(_controller: Dispatcher.DispatchController, failure: Error): void {
-    this.#resolve(failure.message)
+    const body = load.body?.replace('{n}', String(operation)) ?? null
+    const { status } = await exchange(clients[caller] as Client, { path, method: load.method, headers, body }) // one for each caller
+    return status < 300 ? null : `HTTP ${status}`
   }
 }

@@ -103,6 +103,7 @@ export class Claims {
     const bounds = {
       maxBatch: limits.maxOperationBatch,
       maxWaiting: limits.maxWaitingOperations,
+      turns: parts.database.turns,
       overloaded: () => errors.OVERLOADED('claims').retryAfter(1),
     }
     this.#claims = new GroupCommit((claims) => this.#claimAll(claims), bounds)

@@ -91,6 +91,7 @@ export class Deliveries {
     })
     const bounds = {
       maxBatch: limits.maxOperationBatch,
+      turns: parts.database.turns,
       maxWaiting: limits.maxWaitingDeliveries,
       overloaded: () => errors.OVERLOADED('deliveries').retryAfter(1),
     }

@@ -74,6 +74,7 @@ export class ForeignPipeline implements Pipeline {
     this.#consequences = new ForeignConsequences({ database, streams, waking })
     this.#ownedMs = limits.appendIntentOwnedMs
     this.#admissions = new GroupCommit((appends) => this.#admit(appends), {
+      turns: database.turns,
       maxBatch: limits.maxAppendBatch,
       maxWeight: limits.maxAppendBatchBytes,
       weigh: (append) => append.body.length,

@@ -77,6 +77,7 @@ export class PostgresPipeline implements Pipeline {
     this.#waking = waking
     this.#creates = new GroupCommit((creates) => this.#commitCreates(creates), {
       maxBatch: limits.maxAppendBatch,
+      turns: database.turns,
       maxWeight: limits.maxAppendBatchBytes,
       weigh: ({ body }) => body?.length ?? 0,
       maxWaiting: limits.maxWaitingAppends,
@@ -84,6 +85,7 @@ export class PostgresPipeline implements Pipeline {
     })
     this.#commits = new GroupCommit((appends) => this.#commitOrSplit(appends), {
       maxBatch: limits.maxAppendBatch,
+      turns: database.turns,
       maxWeight: limits.maxAppendBatchBytes,
       weigh: (append) => append.body.length,
       maxWaiting: limits.maxWaitingAppends,

@@ -10,6 +10,8 @@
  *
  * A crash loses the promises and nothing else: what a batch did is durable, or undone by whoever carries it out.
  */
+import type { Turns } from './turns.js'
+
 export interface GroupCommitOptions<Item> {
   /** Most items in a batch. */
   readonly maxBatch: number
@@ -19,6 +21,8 @@ export interface GroupCommitOptions<Item> {
   readonly lanes?: number
   /** Whether what one caller asks for at once leaves together (G2). */
   readonly gathers?: boolean
+  /** Shared with others whose batches are the same database's work: a lane begins when its turn comes. */
+  readonly turns?: Turns
   /** Most weight in a batch, in the unit of `weigh`. */
   readonly maxWeight?: number
   readonly weigh?: (item: Item) => number
@@ -81,20 +85,26 @@ export class GroupCommit<Item, Verdict> {
   #startLane(): void {
     if (this.#busyLanes >= (this.#options.lanes ?? 1) || this.waiting === 0) return
     this.#busyLanes += 1
-    if (this.#options.gathers) process.nextTick(() => this.#carry(this.#nextBatch()))
-    else this.#carry(this.#nextBatch())
+    if (this.#options.gathers) process.nextTick(() => this.#nextTurn())
+    else this.#nextTurn()
   }
 
-  #carry(batch: readonly Waiting<Item, Verdict>[]): void {
-    this.#settled(batch).then(
-      () => this.#laneFree(),
-      () => this.#laneFree(),
-    )
+  #nextTurn(): void {
+    if (this.#options.turns === undefined) this.#carry(this.#nextBatch(), () => undefined)
+    else this.#options.turns.take((over) => this.#carry(this.#nextBatch(), over))
+  }
+
+  #carry(batch: readonly Waiting<Item, Verdict>[], over: () => void): void {
+    const ended = () => {
+      over()
+      this.#laneFree()
+    }
+    this.#settled(batch).then(ended, ended)
   }
 
   #laneFree(): void {
     if (this.waiting > 0) {
-      this.#carry(this.#nextBatch())
+      this.#nextTurn()
       return
     }
     this.#busyLanes -= 1

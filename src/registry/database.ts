@@ -16,6 +16,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
 import pg from 'pg'
+import { Turns } from '../domain/turns.js'
 import { ask, begin, Ending, giveBack, planning, type Statement } from './connection.js'
 import { Listening, type ListeningOptions } from './listening.js'
 import { Client } from './wire-bytes.js'
@@ -75,6 +76,8 @@ function named(strings: TemplateStringsArray): StatementText {
 
 const retryable = new Set(['40001', '40P01'])
 const maxAttempts = 5
+/** A batch is over by then, unless the database is far away or somebody holds what it wants. */
+const turnPatienceMs = 5
 
 /** Errors of the runtime itself may come from another realm than ours (tests run in a context of their own). */
 const sqlState = (failure: unknown): string | undefined =>
@@ -136,6 +139,8 @@ export interface TransactionOptions {
 export class Database implements Queryable {
   readonly tenant: string
   readonly url: string
+  /** Of the group commits whose batches are transactions here. */
+  readonly turns = new Turns(turnPatienceMs)
   readonly #pool: pg.Pool
   readonly #holdMs: number
   readonly #incarnations = new WeakMap<object, string>()

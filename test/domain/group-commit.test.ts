@@ -1,4 +1,5 @@
 import { GroupCommit, type GroupCommitOptions } from '../../src/domain/group-commit.js'
+import { Turns } from '../../src/domain/turns.js'
 
 interface HeldBatch {
   readonly items: readonly string[]
@@ -65,6 +66,35 @@ describe('a group commit', () => {
     commit.add('a').catch(() => undefined)
 
     expect(begun()).toEqual(['a'])
+  })
+
+  it('G2: with `gathers` begins when that tick ends, with all that was asked in it', async () => {
+    const { commit, begun } = held({ gathers: true })
+
+    for (const item of ['a', 'b']) commit.add(item).catch(() => undefined)
+    expect(begun()).toEqual([])
+    await new Promise((resolve) => process.nextTick(resolve))
+
+    expect(begun()).toEqual(['ab'])
+  })
+
+  it('begins when its turn comes, with all that has come until then, and waits for the next one behind the others', async () => {
+    const turns = new Turns(60_000)
+    const [one, other] = [held({ turns }), held({ turns })]
+    const first = one.commit.add('a')
+    const waiting = [other.commit.add('x'), other.commit.add('y'), one.commit.add('b')]
+    expect([one.begun(), other.begun()]).toEqual([['a'], []])
+
+    one.batches[0]?.answer()
+    await first
+    await settled()
+    expect([one.begun(), other.begun()]).toEqual([['a'], ['xy']])
+    other.batches[0]?.answer()
+    await settled()
+    one.batches[1]?.answer()
+
+    expect(await Promise.all(waiting)).toEqual(['x!', 'y!', 'b!'])
+    await Promise.all([one.commit.drained(), other.commit.drained()])
   })
 
   it('G3: refuses what waits beyond the bound, and takes again what fits', async () => {

@@ -61,6 +61,7 @@ export class PostgresStreams implements StreamStore {
     this.#opening = new Opening(database, limits)
     const bounds = {
       maxBatch: limits.maxAppendBatch,
+      turns: database.turns,
       maxWaiting: limits.maxWaitingAppends,
       maxWeight: limits.maxAppendBatchBytes,
     }

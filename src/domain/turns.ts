@@ -47,6 +47,6 @@ export class Turns {
 
   /** U2. */
   #lookAfter(): void {
-    this.#patience ??= setTimeout(() => this.#next(), this.#patienceMs)
+    this.#patience ??= setTimeout(() => this.#next(), this.#patienceMs).unref() // the turn before holds the process, by its connection
   }
 }

@@ -135,7 +135,7 @@ function streamParts(
     kind: 'transaction',
     createIn: (tx, made) => pipeline.createIn(tx, made),
     streams: store.transactional,
-    appendIn: (tx, written) => pipeline.appendIn(tx, written),
+    decideIn: (tx, written) => pipeline.decideIn(tx, written),
     announce: (paths) => pipeline.announce(paths),
   }
   return { streams: store, pipeline, appends, tails: ownTails(store.transactional) }

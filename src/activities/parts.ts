@@ -8,7 +8,7 @@ import type { Principal } from '../domain/principals.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import type { Database, Transaction } from '../registry/database.js'
-import type { AppendVerdict, CreateVerdict, NewStream, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
+import type { CreateVerdict, NewStream, StreamAppend, StreamStore, TransactionalStreams } from '../streams/store.js'
 
 /** A stream to be made; with `dispatch` it is the main stream of an entity with that policy. */
 export type DispatchedStream = NewStream & { readonly dispatch?: DispatchPolicy | null; readonly waking?: number }
@@ -20,7 +20,8 @@ export type Appends =
       /** Makes streams, linked to dispatch; the last `waking` entries of each (default: all behind the first) wake whom they should. */
       createIn(tx: Transaction, streams: readonly DispatchedStream[]): Promise<readonly CreateVerdict[]>
       readonly streams: Pick<TransactionalStreams, 'share' | 'history'>
-      appendIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<readonly AppendVerdict[]>
+      /** Locks for these appends; `write` asks for them and their consequences in one turn of the event loop (database.ts D9). */
+      decideIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<{ write(): Promise<unknown> }>
       announce(paths: readonly StreamPath[]): void
     }
   | {

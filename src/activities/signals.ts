@@ -16,7 +16,7 @@ import { receive, type SignalEffect } from '../domain/signals.js'
 import type { Transaction } from '../registry/database.js'
 import { workedOn } from '../registry/entity-work.js'
 import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
-import { lockEntities, setStatuses } from '../registry/statuses.js'
+import { type EntityState, lockEntities, setStatuses } from '../registry/statuses.js'
 import { unlinkEntities } from '../registry/subscriptions.js'
 import type { StreamAppend } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
@@ -48,10 +48,13 @@ async function carryOut(parts: Parts, batch: SignalBatch): Promise<Begun<SignalV
   const items = await withPayloads(parts, batch.items)
   const refusals = await Promise.all(items.map((item) => parts.rules.refuseSignal(item)))
   const { verdicts, appends } = await operationTransaction(parts.database, batch.operationId, async (tx) => {
-    const done = await findOutcome<SignalVerdict>(tx, batch.operationId)
+    const [done, locked] = await Promise.all([
+      findOutcome<SignalVerdict>(tx, batch.operationId),
+      lockEntities(tx, admitted(items, refusals)), // in vain where it is done
+    ])
     if (done !== null) return { verdicts: done, appends: [] }
-    const applied = await applyIn(tx, parts, { operationId: batch.operationId, items }, refusals)
-    await recordOutcome(tx, batch.operationId, applied.verdicts)
+    const applied = await applyIn(tx, parts, { batch: { operationId: batch.operationId, items }, refusals, locked })
+    tx.last(() => Promise.all([applied.write(), recordOutcome(tx, batch.operationId, applied.verdicts)]))
     return applied
   })
   if (parts.appends.kind === 'intents') return { state: 'elsewhere' }
@@ -73,6 +76,18 @@ export interface AppliedSignals<Answer = SignalVerdict> {
   readonly appends: readonly StreamAppend[]
 }
 
+interface Applying {
+  readonly batch: SignalBatch
+  /** Those of `rules.refuseSignal`; the status is looked at once more, under the lock. */
+  readonly refusals: readonly (AgentsError | null)[]
+  /** The entities of those that are not refused. */
+  readonly locked: ReadonlyMap<string, EntityState>
+}
+
+const admitted = (items: readonly SignalItem[], refusals: Applying['refusals']): EntityUrl[] => [
+  ...new Set(items.filter((_, index) => refusals[index] === null).map((item) => item.url)),
+]
+
 interface Decision {
   readonly item: SignalItem
   readonly previousStatus: EntityStatus
@@ -86,48 +101,47 @@ export interface Deferred {
 }
 
 /**
- * C1, C2 inside the caller's transaction. Signals to one entity take effect in the order given.
- * `refusals` are those of `rules.refuseSignal`; the status is looked at once more, under the lock.
+ * C1, C2 inside the caller's transaction. Signals to one entity take effect in the order given. `write` asks for what is left, on which nothing depends
+ * (database.ts D9).
  */
-export async function applyIn(
-  tx: Transaction,
-  parts: Parts,
-  batch: SignalBatch,
-  refusals: readonly (AgentsError | null)[],
-): Promise<AppliedSignals> {
-  const { decisions, appends, atMs } = await decideIn(tx, parts, batch, refusals, () => false)
-  return {
-    verdicts: decisions.map((decision, index) =>
-      verdictOf(decision as Decision | AgentsError, batch.items[index] as SignalItem, atMs, tx.txid),
-    ),
-    appends,
-  }
+async function applyIn(tx: Transaction, parts: Parts, applying: Applying): Promise<AppliedSignals & Pick<Decided, 'write'>> {
+  const { decisions, appends, atMs, write } = await decideIn(tx, parts, applying, () => false)
+  const verdicts = decisions.map((decision, index) =>
+    verdictOf(decision as Decision | AgentsError, applying.batch.items[index] as SignalItem, atMs, tx.txid),
+  )
+  return { verdicts, appends, write }
 }
 
-/** The same for signals that are no operation of their own: endings are left to `closeEntities`. */
+/** The same for signals that are no operation of their own: endings are left to `closeEntities`. It is all that its transaction does. */
 export async function applyButEndings(
   tx: Transaction,
   parts: Parts,
   batch: SignalBatch,
   refusals: readonly (AgentsError | null)[],
 ): Promise<AppliedSignals<SignalVerdict | Deferred>> {
-  const { decisions, appends, atMs } = await decideIn(tx, parts, batch, refusals, (effect) => effect.ends)
+  const locked = await lockEntities(tx, admitted(batch.items, refusals))
+  const { decisions, appends, atMs, write } = await decideIn(tx, parts, { batch, refusals, locked }, (effect) => effect.ends)
+  tx.last(write)
   const verdicts = decisions.map((decision, index) =>
     decision === 'deferred' ? ({ outcome: decision } as const) : verdictOf(decision, batch.items[index] as SignalItem, atMs, tx.txid),
   )
   return { verdicts, appends }
 }
 
+interface Decided {
+  readonly decisions: readonly (Decision | AgentsError | 'deferred')[]
+  readonly appends: readonly StreamAppend[]
+  readonly atMs: number
+  write(): Promise<unknown>
+}
+
 async function decideIn(
   tx: Transaction,
   parts: Parts,
-  batch: SignalBatch,
-  refusals: readonly (AgentsError | null)[],
+  { batch, refusals, locked }: Applying,
   defers: (effect: SignalEffect) => boolean,
-) {
+): Promise<Decided> {
   const atMs = Date.now()
-  const admitted = batch.items.filter((_, index) => refusals[index] === null).map((item) => item.url)
-  const locked = await lockEntities(tx, [...new Set(admitted)])
   const statuses = new Map<EntityUrl, EntityStatus>([...locked.values()].map((row) => [row.url, row.status]))
   const paused = [...statuses].filter(([, status]) => status === 'paused').map(([url]) => url)
   const active = paused.length === 0 ? new Set<string>() : await workedOn(tx, paused)
@@ -136,15 +150,15 @@ async function decideIn(
   )
   const taken = decisions.filter((decision): decision is Decision => typeof decision === 'object' && !(decision instanceof AgentsError))
   const appends = taken.map((decision) => appendOf(decision, atMs, tx.txid))
-  if (taken.length > 0) {
-    await setStatuses(tx, changesOf(taken, statuses, atMs))
-    await appendAll(tx, parts, batch.operationId, appends)
-    const ended = urlsOf(taken, ({ effect }) => effect.ends)
-    await unlinkEntities(tx, ended, ended.map(mainStream)) // after the streams: subscriptions are locked last
-    const stopping = urlsOf(taken, ({ effect, previousStatus }) => effect.newStatus === 'stopping' && previousStatus !== 'stopping')
-    if (stopping.length > 0) tx.afterCommit(() => parts.wakes.stopping(stopping))
-  }
-  return { decisions, appends, atMs }
+  if (taken.length === 0) return { decisions, appends, atMs, write: async () => undefined }
+  const [, append] = await Promise.all([
+    setStatuses(tx, changesOf(taken, statuses, atMs)),
+    decideAppends(tx, parts, batch.operationId, appends), // finds the new statuses (database.ts D7)
+  ])
+  const ended = urlsOf(taken, ({ effect }) => effect.ends)
+  const stopping = urlsOf(taken, ({ effect, previousStatus }) => effect.newStatus === 'stopping' && previousStatus !== 'stopping')
+  if (stopping.length > 0) tx.afterCommit(() => parts.wakes.stopping(stopping))
+  return { decisions, appends, atMs, write: () => Promise.all([append(), unlinkEntities(tx, ended, ended.map(mainStream))]) }
 }
 
 const urlsOf = (taken: readonly Decision[], which: (decision: Decision) => boolean): EntityUrl[] => [
@@ -188,10 +202,16 @@ function appendOf({ item, effect, previousStatus, seed }: Decision, atMs: number
   return { path: mainStream(item.url), contentType: 'application/json', body: entryOf([event]), close: effect.ends }
 }
 
-/** A stream that is closed or gone already takes no event; the row's change stands (spec/05 §4). */
-async function appendAll(tx: Transaction, parts: Parts, id: OperationId, appends: readonly StreamAppend[]): Promise<void> {
-  if (parts.appends.kind === 'intents') return await parts.appends.intendIn(tx, id, appends)
-  await parts.appends.appendIn(tx, appends)
+/** A stream that is closed or gone already takes no event; the row's change stands (spec/05 §4). What is still to be asked for. */
+async function decideAppends(
+  tx: Transaction,
+  parts: Parts,
+  id: OperationId,
+  appends: readonly StreamAppend[],
+): Promise<() => Promise<unknown>> {
+  if (parts.appends.kind === 'transaction') return (await parts.appends.decideIn(tx, appends)).write
+  await parts.appends.intendIn(tx, id, appends)
+  return async () => undefined
 }
 
 function verdictOf(decision: Decision | AgentsError, item: SignalItem, at: number, txid: number): SignalVerdict {

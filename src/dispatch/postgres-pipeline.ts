@@ -53,6 +53,11 @@ interface Locked {
   readonly subscribers: readonly Subscriber[]
 }
 
+export interface DecidedIn {
+  readonly verdicts: readonly AppendVerdict[]
+  write(): Promise<unknown>
+}
+
 export interface PostgresPipelineParts {
   readonly database: Database
   readonly store: StreamStore
@@ -154,12 +159,12 @@ export class PostgresPipeline implements Pipeline {
     return await this.#database.transaction(async (tx) => await this.createIn(tx, creates))
   }
 
-  /** Appends with their consequences inside the caller's transaction; after its commit the caller calls `announce`. */
-  async appendIn(tx: Transaction, appends: readonly PipelineAppend[]): Promise<readonly AppendVerdict[]> {
-    if (appends.length === 0) return []
-    const { verdicts, write } = await this.#decide(tx, appends, await this.#lock(tx, appends))
-    await write()
-    return verdicts
+  /**
+   * Appends with their consequences inside the caller's transaction, which asks for them by `write`, in one turn of the event loop (database.ts D9); after
+   * its commit it calls `announce`.
+   */
+  async decideIn(tx: Transaction, appends: readonly PipelineAppend[]): Promise<DecidedIn> {
+    return await this.#decide(tx, appends, await this.#lock(tx, appends))
   }
 
   /** Two round trips, with the commit: everything is locked in the first, and written in the second. */
@@ -168,8 +173,7 @@ export class PostgresPipeline implements Pipeline {
     return { streams, subscribers }
   }
 
-  /** `write` asks for everything in one turn of the event loop. */
-  async #decide(tx: Transaction, appends: readonly PipelineAppend[], locked: Locked) {
+  async #decide(tx: Transaction, appends: readonly PipelineAppend[], locked: Locked): Promise<DecidedIn> {
     const { verdicts, write } = this.#streams.decide(locked.streams, appends)
     const rows = lastOfEach(appends.flatMap((append, index) => consequencesOf(append, verdicts[index])))
     const appended = appends.flatMap((append, index) => appendedBy(append, verdicts[index]))

@@ -117,18 +117,16 @@ export class EntityRules implements Rules {
   async refuseSignal(item: SignalItem): Promise<AgentsError | null> {
     const refusal = await asValue(async () => {
       refuseWith(signalFormRefusal(item, this.#limits.maxJsonDepth + 1))
-      return await this.checkSignal(item)
+      await this.checkSignal(item, await this.lookUp(item.url))
     })
     return refusal instanceof AgentsError ? refusal : null
   }
 
-  /** spec/05 §1.2, rows 1, 3, 4 and 6. Throws the first refusal. */
-  async checkSignal(item: SignalItem, caller: JudgedPrincipal = callerOf(item)): Promise<FoundEntity> {
-    const entity = await this.lookUp(item.url)
+  /** spec/05 §1.2, rows 3, 4 and 6, for the entity that was found in row 1. Throws the first refusal. */
+  async checkSignal(item: SignalItem, entity: FoundEntity, caller: JudgedPrincipal = callerOf(item)): Promise<void> {
     await authorizing(item, caller)(item.permission, entity)
     if (entity.type === 'principal') throw errors.PRINCIPAL_REFUSES(item.permission === 'delete' ? 'killed' : 'signaled')
     if (isTerminal(entity.status)) throw errors.INVALID_SIGNAL(entity.status)
-    return entity
   }
 
   /** The entity at `url`, or 404 in the words of spec/03 §1.3. */

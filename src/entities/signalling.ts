@@ -10,6 +10,7 @@ import { operationId } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { SignalItem, SignalVerdict } from '../domain/operations.js'
 import { receive } from '../domain/signals.js'
+import type { FoundEntity } from '../registry/entities.js'
 import type { JudgedPrincipal } from './authorize.js'
 import type { Operations } from './operations.js'
 import { carriedBy, type EntityRules } from './rules.js'
@@ -35,10 +36,10 @@ export class Signalling {
     })
   }
 
-  /** Signals an entity; throws the refusal. Row, event and (for an ending) the closed stream are durable when this returns. */
-  async signal(asked: SignalItem, caller: JudgedPrincipal): Promise<Signalled> {
+  /** Signals `entity`; throws the refusal. Row, event and (for an ending) the closed stream are durable when this returns. */
+  async signal(asked: SignalItem, entity: FoundEntity, caller: JudgedPrincipal): Promise<Signalled> {
     const item = carriedBy(caller, asked)
-    const entity = await this.#rules.checkSignal(asked, caller)
+    await this.#rules.checkSignal(asked, entity, caller)
     const ends = receive(entity.status, item.signal)?.ends === true
     const passed = ends ? ({ outcome: 'deferred' } as const) : await this.#pass.add(item)
     const verdict = passed.outcome === 'deferred' ? await this.#operations.run(item) : passed

@@ -36,25 +36,29 @@ export async function setStatuses(
   tx: Transaction,
   changes: readonly { readonly url: EntityUrl; readonly status: EntityStatus; readonly atMs: number }[],
 ): Promise<void> {
-  await tx.query(sql`
-    UPDATE entities e SET status = i.status, updated_at = i.at
-      FROM unnest(${changes.map((c) => c.url)}::text[], ${changes.map((c) => c.status)}::text[], ${changes.map((c) => c.atMs)}::int8[]) AS i (url, status, at)
-     WHERE e.tenant_id = ${tx.tenant} AND e.url = i.url COLLATE "C" AND e.status NOT IN ('stopped', 'killed')`)
-  await wakeWaiters(
-    tx,
-    changes.map((change) => change.url),
-  )
+  await Promise.all([
+    tx.query(sql`
+      UPDATE entities e SET status = i.status, updated_at = i.at
+        FROM unnest(${changes.map((c) => c.url)}::text[], ${changes.map((c) => c.status)}::text[], ${changes.map((c) => c.atMs)}::int8[]) AS i (url, status, at)
+       WHERE e.tenant_id = ${tx.tenant} AND e.url = i.url COLLATE "C" AND e.status NOT IN ('stopped', 'killed')`),
+    wakeWaiters(
+      tx,
+      changes.map((change) => change.url),
+    ),
+  ]) // in this order (database.ts D7)
 }
 
 /** A message other than a paused one ends a pause (spec/03 §2.4). */
 export async function resumePaused(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
-  await tx.query(sql`
-    WITH paused AS (
-      SELECT url FROM entities
-       WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND status = 'paused'
-       ORDER BY url
-         FOR NO KEY UPDATE)
-    UPDATE entities e SET status = 'idle', updated_at = ${atMs}
-      FROM paused WHERE e.tenant_id = ${tx.tenant} AND e.url = paused.url`)
-  await wakeWaiters(tx, urls)
+  await Promise.all([
+    tx.query(sql`
+      WITH paused AS (
+        SELECT url FROM entities
+         WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND status = 'paused'
+         ORDER BY url
+           FOR NO KEY UPDATE)
+      UPDATE entities e SET status = 'idle', updated_at = ${atMs}
+        FROM paused WHERE e.tenant_id = ${tx.tenant} AND e.url = paused.url`),
+    wakeWaiters(tx, urls),
+  ]) // in this order (database.ts D7)
 }

@@ -3,6 +3,7 @@
  * (spec/07 §8, cases 10 and 12). Counted by Postgres: rows that a transaction has read and written.
  */
 import { Claims } from '../../src/dispatch/claims.js'
+import type { PipelineAppend } from '../../src/dispatch/pipeline.js'
 import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
 import { Stopping } from '../../src/dispatch/stopping.js'
 import { WakeTokens } from '../../src/dispatch/wake-tokens.js'
@@ -74,6 +75,10 @@ async function costsIn(database: Database, streams: PostgresStreams, { entities,
   const waking = new Waking(defaultLimits, () => undefined)
   const parts = { database, store: streams, streams: streams.transactional, waking, limits: defaultLimits }
   const pipeline = new PostgresPipeline(parts)
+  const appendIn = async (tx: Transaction, appends: readonly PipelineAppend[]) => {
+    const { write } = await pipeline.decideIn(tx, appends)
+    tx.last(write)
+  }
   const claims = new Claims({
     database: counting,
     tokens: new WakeTokens(Buffer.alloc(32)),
@@ -95,7 +100,7 @@ async function costsIn(database: Database, streams: PostgresStreams, { entities,
   for (let nth = 0; nth < oldEvents; nth += 1_000)
     await database.transaction(
       async (tx) =>
-        await pipeline.appendIn(
+        await appendIn(
           tx,
           Array.from({ length: 1_000 }, () => ({ path: wakeStream, ...entry({ type: 'wake' }) })),
         ),
@@ -104,7 +109,7 @@ async function costsIn(database: Database, streams: PostgresStreams, { entities,
   const main = mainStream(url)
   const inbox = entry({ type: 'inbox', key: 'm' })
   const others = isBusy ? mains.filter(({ path }) => path !== main).map(({ path }) => ({ path, ...inbox })) : []
-  const wakeOthers = async () => await database.transaction(async (tx) => await pipeline.appendIn(tx, others))
+  const wakeOthers = async () => await database.transaction(async (tx) => await appendIn(tx, others))
   await wakeOthers()
   await database.query(sql`
     UPDATE subscriptions SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, started_at = NULL, due_at = NULL`) // all are at rest
@@ -116,8 +121,8 @@ async function costsIn(database: Database, streams: PostgresStreams, { entities,
     return last
   }
   const message = { to: url, resumes: true, policy }
-  const append = await step(async (tx) => await pipeline.appendIn(tx, [{ path: main, ...inbox, message }]))
-  const announcement = await step(async (tx) => await pipeline.appendIn(tx, [{ path: wakeStream, ...entry({ type: 'wake' }) }]))
+  const append = await step(async (tx) => await appendIn(tx, [{ path: main, ...inbox, message }]))
+  const announcement = await step(async (tx) => await appendIn(tx, [{ path: wakeStream, ...entry({ type: 'wake' }) }]))
   const [{ id } = { id: '' }] = (await database.query(sql`SELECT id FROM subscriptions WHERE entity_url = ${url}`)).rows
   const claimed = await claims.claimNext(String(id), runnerId)
   const claim = last

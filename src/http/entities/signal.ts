@@ -4,7 +4,6 @@ import { z } from 'zod'
 import type { Json } from '../../domain/entity.js'
 import { entityStatuses } from '../../domain/entity.js'
 import { signals } from '../../domain/signals.js'
-import { authorize } from '../../entities/authorize.js'
 import { txidOf } from '../answers.js'
 import { body } from '../body.js'
 import { entityErrors, operationErrors, type RouteDocumentation } from '../documentation.js'
@@ -43,7 +42,6 @@ export function signalRoutes(app: FastifyInstance, parts: Parts): void {
   app.post<AtEntity>('/_electric/entities/:type/:instanceId/signal', { config: { documentation: signalling } }, async (request) => {
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
     const sent = signalBody(request) // 400
-    await authorize(request.principal, 'signal', entity) // 401
     const done = await parts.signalling.signal(
       {
         url: entity.url,
@@ -53,8 +51,9 @@ export function signalRoutes(app: FastifyInstance, parts: Parts): void {
         ...(sent.reason === undefined ? {} : { reason: sent.reason }),
         ...('payload' in sent ? { payload: sent.payload as Json } : {}),
       },
+      entity,
       request.principal,
-    ) // 400, 409
+    ) // 401, 400, 409
     return {
       url: done.url,
       signal: done.signal,
@@ -67,7 +66,6 @@ export function signalRoutes(app: FastifyInstance, parts: Parts): void {
 
   app.delete<AtEntity>('/_electric/entities/:type/:instanceId', { config: { documentation: killing } }, async (request) => {
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
-    await authorize(request.principal, 'delete', entity) // 401
     const { url } = entity
     const reason = 'Legacy kill command'
     const { txid } = await parts.signalling.signal(
@@ -78,8 +76,9 @@ export function signalRoutes(app: FastifyInstance, parts: Parts): void {
         signal: 'SIGKILL',
         reason,
       },
+      entity,
       request.principal,
-    )
+    ) // 401, 400, 409
     return { txid }
   })
 }

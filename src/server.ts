@@ -118,7 +118,6 @@ async function serve(
     tenant: config.tenant,
     database: engine.database,
     directory: engine.directory,
-    rules: engine.rules,
     streams: engine.streams,
     signing: engine.signing,
     streamWriting: new StreamWriting(engine),

@@ -77,8 +77,9 @@ export async function createStreams(
     ...plan.sharedStates.filter(({ from }) => tails.has(from)).map(({ from, path }) => ({ path, fork: { from } })),
     ...plan.attachments.filter(({ from }) => tails.has(from)).map(({ from, path }) => ({ path, fork: { from }, closed: true })),
   ])
-  const made = await appends.createIn(tx, [...mains, ...others])
+  const { verdicts: made, wake } = await appends.createIn(tx, [...mains, ...others])
   refuseTaken(plans, [...mains, ...others], made)
+  await wake()
   await materialise(
     tx,
     plans.flatMap((plan) => plan.copies),

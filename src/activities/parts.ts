@@ -17,8 +17,14 @@ export type DispatchedStream = NewStream & { readonly dispatch?: DispatchPolicy 
 export type Appends =
   | {
       readonly kind: 'transaction'
-      /** Makes streams, linked to dispatch; the last `waking` entries of each (default: all behind the first) wake whom they should. */
-      createIn(tx: Transaction, streams: readonly DispatchedStream[]): Promise<readonly CreateVerdict[]>
+      /**
+       * Makes streams, linked to dispatch; `wake` asks, in one turn of the event loop (database.ts D9), for whom the last `waking` entries of each wake
+       * (default: all behind the first).
+       */
+      createIn(
+        tx: Transaction,
+        streams: readonly DispatchedStream[],
+      ): Promise<{ readonly verdicts: readonly CreateVerdict[]; wake(): Promise<unknown> }>
       readonly streams: Pick<TransactionalStreams, 'share' | 'history'>
       /** Locks for these appends; `write` asks for them and their consequences in one turn of the event loop (database.ts D9). */
       decideIn(tx: Transaction, appends: readonly StreamAppend[]): Promise<{ write(): Promise<unknown> }>

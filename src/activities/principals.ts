@@ -22,7 +22,7 @@ export async function makePrincipals(parts: Parts, plans: readonly SpawnPlan[]):
   const { appends } = parts
   if (appends.kind === 'intents') for (const plan of plans) await completePrincipal(parts, plan)
   else if (plans.length > 0) {
-    await parts.database.transaction((tx) => createTogether(tx, appends, plans))
+    await parts.database.transaction(async (tx) => tx.last((await createTogether(tx, appends, plans)).finish))
     appends.announce(plans.map((plan) => mainStream(plan.entity.url)))
   }
 }
@@ -34,7 +34,7 @@ export async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<
   if (parts.appends.kind !== 'intents') return
   const { url } = plan.entity
   const id = reservationOf(plan)
-  await parts.database.transaction((tx) => insertRows(tx, [plan], id))
+  await parts.database.transaction((tx) => insertRows(tx, [plan], { reservedBy: id }))
   const createdAt = await reservedSince(parts.database, id)
   if (createdAt === null) return // somebody else has completed it
   const parsed = parsePrincipal(url)

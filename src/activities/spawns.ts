@@ -70,16 +70,18 @@ async function carryOut(
     parts.database,
     batch.operationId, // A1
     async (tx): Promise<Begun<SpawnVerdict> & { readonly spawned?: ReadonlySet<string> }> => {
-      const done = await findOutcome<SpawnVerdict>(tx, batch.operationId)
-      if (done !== null) return { state: 'done', verdicts: done }
       const plans = uniquePlans([...answers.filter(isPlan), ...callers])
-      if (appends.kind === 'transaction') {
-        const { spawned } = await createTogether(tx, appends, plans)
-        const verdicts = verdictsOf(batch, answers, spawned, tx.txid)
-        tx.last(() => recordOutcome(tx, batch.operationId, verdicts))
-        return { state: 'done', verdicts, spawned }
+      const [done, created] = await Promise.all([
+        findOutcome<SpawnVerdict>(tx, batch.operationId),
+        appends.kind === 'transaction' ? createTogether(tx, appends, plans, { unlessDone: batch.operationId }) : null,
+      ])
+      if (done !== null) return { state: 'done', verdicts: done }
+      if (created !== null) {
+        const verdicts = verdictsOf(batch, answers, created.spawned, tx.txid)
+        tx.last(() => Promise.all([created.finish(), recordOutcome(tx, batch.operationId, verdicts)]))
+        return { state: 'done', verdicts, spawned: created.spawned }
       }
-      const reserved = await insertRows(tx, plans, batch.operationId)
+      const reserved = await insertRows(tx, plans, { reservedBy: batch.operationId })
       const mine = plans.filter((plan) => reserved.has(plan.entity.url))
       await insertPayloads(tx, [foreignStreamsRow(batch, answers, mine)])
       return { state: 'elsewhere' }

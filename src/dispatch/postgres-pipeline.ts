@@ -13,7 +13,7 @@ import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
-import { dropLinks } from '../registry/subscriptions.js'
+import { dropLinks, linkedPaths } from '../registry/subscriptions.js'
 import type { Subscriber } from '../registry/wakes.js'
 import type {
   AppendVerdict,
@@ -51,6 +51,11 @@ export interface PipelineCreate extends NewStream {
 interface Locked {
   readonly streams: LockedStreams
   readonly subscribers: readonly Subscriber[]
+}
+
+export interface CreatedIn {
+  readonly verdicts: readonly CreateVerdict[]
+  wake(): Promise<unknown>
 }
 
 export interface DecidedIn {
@@ -141,22 +146,28 @@ export class PostgresPipeline implements Pipeline {
     await Promise.all([this.#commits.drained(), this.#creates.drained()])
   }
 
-  /** Makes streams, with their links and the wakes of their first entries, inside the caller's transaction. */
-  async createIn(tx: Transaction, creates: readonly PipelineCreate[]): Promise<readonly CreateVerdict[]> {
-    const [patterns, verdicts] = await Promise.all([
-      this.#waking.patternsFor(
-        tx,
-        creates.map(({ path }) => path),
-      ),
+  /**
+   * Makes streams, with their links, inside the caller's transaction, which asks for the wakes of their first entries by `wake`, in one turn of the event
+   * loop (database.ts D9).
+   */
+  async createIn(tx: Transaction, creates: readonly PipelineCreate[]): Promise<CreatedIn> {
+    const paths = creates.map(({ path }) => path)
+    const [patterns, linked, verdicts] = await Promise.all([
+      this.#waking.patternsFor(tx, paths),
+      linkedPaths(tx, paths), // in this order (database.ts D7): with the patterns shared nobody else links them from now on
       this.#streams.create(tx, creates),
     ])
     const made = creates.flatMap((create, index) => madeBy(create, verdicts[index]))
-    await this.#waking.made(tx, made, patterns)
-    return verdicts
+    const woken = await this.#waking.wokenByMade(tx, made, patterns, linked)
+    return { verdicts, wake: () => this.#waking.wake(tx, woken) }
   }
 
   async #commitCreates(creates: readonly PipelineCreate[]): Promise<readonly CreateVerdict[]> {
-    return await this.#database.transaction(async (tx) => await this.createIn(tx, creates))
+    return await this.#database.transaction(async (tx) => {
+      const { verdicts, wake } = await this.createIn(tx, creates)
+      tx.last(wake)
+      return verdicts
+    })
   }
 
   /**

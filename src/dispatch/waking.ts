@@ -173,22 +173,34 @@ export class Waking {
 
   /** A2, second half: to be called after they were made. */
   async made(tx: Transaction, streams: readonly MadeStream[], patterns: readonly PatternSubscription[]): Promise<void> {
-    if (streams.length === 0) return
+    await this.wake(tx, await this.wokenByMade(tx, streams, patterns))
+  }
+
+  /** The same without its end. `linked`: those that somebody linked before there was such a stream, where the caller knows. */
+  async wokenByMade(
+    tx: Transaction,
+    streams: readonly MadeStream[],
+    patterns: readonly PatternSubscription[],
+    linked: ReadonlySet<string> = new Set(streams.map(({ path }) => path)),
+  ): Promise<readonly Subscriber[]> {
     const own = this.#ownSubscriptions(streams)
     const links = matching(streams, patterns)
-    if (links.length > 0) await this.hold(tx, streams, patterns) // without links nobody else's are touched before they are locked
-    await insertEntitySubscriptions(tx, own)
-    await insertLinks(tx, links, 'glob')
-    const locked = await lockSubscribers(
+    if (own.length === 0 && links.length === 0 && !streams.some(({ path }) => linked.has(path))) return []
+    const paths = streams.map(({ path }) => path)
+    const [, hasReplaced, , locked] = await Promise.all([
+      links.length > 0 ? this.hold(tx, streams, patterns) : undefined, // without links nobody else's are touched before they are locked
+      insertEntitySubscriptions(tx, own),
+      insertLinks(tx, links, 'glob'),
+      lockSubscribers(tx, paths), // among them who linked a stream before there was one
+    ]) // in this order (database.ts D7)
+    const subscribers = await placed(
       tx,
-      streams.map(({ path }) => path),
-    ) // among them who linked a stream before there was one
-    const subscribers = await placed(tx, locked, streams, new Set(own.map(({ subscription }) => subscription.id)))
-    const tails = new Map(streams.map(({ path, tail }) => [path, tail]))
-    await this.wake(
-      tx,
-      subscribers.filter(({ path, acked }) => hasPending({ acked, tail: tails.get(path) ?? null })),
+      hasReplaced ? await lockSubscribers(tx, paths) : locked,
+      streams,
+      new Set(own.map(({ subscription }) => subscription.id)),
     )
+    const tails = new Map(streams.map(({ path, tail }) => [path, tail]))
+    return subscribers.filter(({ path, acked }) => hasPending({ acked, tail: tails.get(path) ?? null }))
   }
 
   #ownSubscriptions(streams: readonly Pick<MadeStream, 'path' | 'dispatch'>[]) {

@@ -21,6 +21,7 @@ import { spawnAddressRefusal } from '../domain/spawn-address.js'
 import { planPrincipal, planSpawn, type SpawnPlan } from '../domain/spawn-plan.js'
 import { refuseTags } from '../domain/tags.js'
 import type { EntityHead, FoundEntity } from '../registry/entities.js'
+import type { RegisteredType } from '../registry/entity-types.js'
 import { authorize, authorizeRunner, type JudgedPrincipal, type PermissionOn, type Resource } from './authorize.js'
 import type { Directory } from './directory.js'
 import { signalFormRefusal, spawnFormRefusal } from './item-forms.js'
@@ -50,12 +51,13 @@ export class EntityRules implements Rules {
     })
   }
 
-  /** spec/02 §6.2, all rows but 4 (the body's form) and 13 (whether the URL is free). Throws the first refusal. */
-  async checkSpawn(item: SpawnItem, caller: JudgedPrincipal = callerOf(item)): Promise<CheckedSpawn> {
-    const name = this.checkAddress(item.url)
+  /**
+   * spec/02 §6.2, all rows but 4 (the body's form) and 13 (whether the URL is free). Throws the first refusal. `addressed`: the type, where rows 1-3 have
+   * been asked.
+   */
+  async checkSpawn(item: SpawnItem, caller: JudgedPrincipal = callerOf(item), addressed?: RegisteredType): Promise<CheckedSpawn> {
+    const registered = addressed ?? (await this.checkSpawnAddress(item.url))
     const authorized = authorizing(item, caller)
-    const registered = await this.#directory.type(name)
-    if (registered === null) throw errors.UNKNOWN_ENTITY_TYPE(name)
     await authorized('spawn', registered)
     const { type } = registered
     const parent = item.parent ? await this.#parent(item.parent, authorized) : null
@@ -90,10 +92,12 @@ export class EntityRules implements Rules {
     return choice === null ? null : await resolveSandbox(choice, policy, this.#advertised)
   }
 
-  /** Rows 1–3: what no body can mend. */
-  async checkSpawnAddress(url: string): Promise<void> {
+  /** Rows 1–3: what no body can mend. The entity's type. */
+  async checkSpawnAddress(url: string): Promise<RegisteredType> {
     const name = this.checkAddress(url)
-    if ((await this.#directory.type(name)) === null) throw errors.UNKNOWN_ENTITY_TYPE(name)
+    const registered = await this.#directory.type(name)
+    if (registered === null) throw errors.UNKNOWN_ENTITY_TYPE(name)
+    return registered
   }
 
   /** Rows 1 and 2. The name of the entity's type. */

@@ -1,9 +1,11 @@
 /** Spawning an entity, and making sure that a principal has its own (spec/02 §6, spec/01 §3). */
 import { LRUCache } from 'lru-cache'
 import { AgentsError, errors } from '../domain/errors.js'
+import type { EntityUrl } from '../domain/ids.js'
 import type { SpawnItem, SpawnVerdict } from '../domain/operations.js'
 import type { Principal } from '../domain/principals.js'
 import type { FoundEntity } from '../registry/entities.js'
+import type { RegisteredType } from '../registry/entity-types.js'
 import { isAllowed, type JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
 import type { Operations } from './operations.js'
@@ -13,6 +15,13 @@ import { carriedBy, type EntityRules, entityUrlOf } from './rules.js'
 export interface Spawned {
   readonly entity: FoundEntity
   readonly txid: number
+}
+
+/** What stands where an entity is to be. */
+export interface SpawnAddress {
+  readonly registered: RegisteredType
+  /** Null: the URL is free. */
+  readonly standing: Promise<FoundEntity | null>
 }
 
 export interface SpawningParts {
@@ -34,10 +43,19 @@ export class Spawning {
     this.#parts = parts
   }
 
-  /** Spawns `item` for `caller`; throws the refusal. The entity is complete and readable by every replica when this returns. */
-  async spawn(item: SpawnItem, caller: JudgedPrincipal): Promise<Spawned> {
+  /** spec/02 §6.2, rows 1–3; what `spawn` needs to know of the address is asked for with them. */
+  async addressed(url: EntityUrl): Promise<SpawnAddress> {
+    const { rules, directory } = this.#parts
+    rules.checkAddress(url)
+    const standing = directory.entity(url)
+    standing.catch(() => undefined) // heard of by `spawn`, unless something else is refused before
+    return { registered: await rules.checkSpawnAddress(url), standing }
+  }
+
+  /** Spawns `item` at its address for `caller`; throws the refusal. The entity is complete and readable by every replica when this returns. */
+  async spawn(item: SpawnItem, address: SpawnAddress, caller: JudgedPrincipal): Promise<Spawned> {
     try {
-      return await this.#spawn(item, caller)
+      return await this.#spawn(item, address, caller)
     } catch (failure) {
       const isDuplicate = failure instanceof AgentsError && failure.refusal.code === 'DUPLICATE_URL'
       throw isDuplicate ? await this.#withExisting(failure, item, caller) : failure
@@ -51,11 +69,9 @@ export class Spawning {
     return duplicate.withDetails({ entity: publicEntity(existing) })
   }
 
-  async #spawn(item: SpawnItem, caller: JudgedPrincipal): Promise<Spawned> {
-    const { rules, directory, operations } = this.#parts
-    const standing = directory.entity(item.url)
-    standing.catch(() => undefined) // heard of below, unless the rules refuse first
-    await rules.checkSpawn(item, caller)
+  async #spawn(item: SpawnItem, { registered, standing }: SpawnAddress, caller: JudgedPrincipal): Promise<Spawned> {
+    const { rules, operations } = this.#parts
+    await rules.checkSpawn(item, caller, registered)
     // A URL that is taken is refused without a workflow; the race for a free one is decided by the INSERT.
     if ((await standing) !== null) throw errors.DUPLICATE_URL(item.url)
     const verdict = await operations.run(carriedBy(caller, item))

@@ -13,7 +13,6 @@ import type { CollectionWriting } from '../entities/collection-writing.js'
 import type { Directory } from '../entities/directory.js'
 import type { Forking } from '../entities/forking.js'
 import type { InboxEditing } from '../entities/inbox-editing.js'
-import type { EntityRules } from '../entities/rules.js'
 import type { RunnerClaiming } from '../entities/runner-claiming.js'
 import type { Runners } from '../entities/runners.js'
 import type { Sending } from '../entities/sending.js'
@@ -58,7 +57,6 @@ export interface Parts {
   readonly directory: Directory
   readonly entityTypes: EntityTypes
   readonly principalEntities: PrincipalEntities
-  readonly rules: EntityRules
   readonly spawning: Spawning
   readonly sending: Sending
   readonly inboxEditing: InboxEditing

@@ -9,21 +9,40 @@ export interface NewEntity extends Entity {
   readonly reserved_by: OperationId | null
 }
 
-/** Inserts what is free; a URL that exists is left alone, and absent from the answer. */
-export async function insertEntities(tx: Transaction, entities: readonly NewEntity[]): Promise<ReadonlySet<string>> {
+/**
+ * Inserts what is free, with its lineage: each entity is its own ancestor at depth 0, and inherits its parent's ancestors (spec/12 §7.1). A URL that exists
+ * is left alone, and absent from the answer. `unlessDone`: nothing is inserted where this operation, whose turn it is, has an outcome already.
+ */
+export async function insertEntities(
+  tx: Transaction,
+  entities: readonly NewEntity[],
+  { unlessDone = null }: { readonly unlessDone?: OperationId | null } = {},
+): Promise<ReadonlySet<string>> {
   const { rows } = await tx.query(keyed`
-    INSERT INTO entities (tenant_id, url, type, status, dispatch_policy, tags, tags_index, spawn_args, sandbox, parent, created_by,
-                          type_revision, inbox_schemas, state_schemas, created_at, updated_at, reserved_by)
-    SELECT ${tx.tenant}, i.url, i.type, i.status, i.dispatch_policy, i.tags, i.tags_index, i.spawn_args, i.sandbox, i.parent, i.created_by,
-           t.revision, t.inbox_schemas, t.state_schemas, i.created_at, i.updated_at, i.reserved_by
-      FROM jsonb_to_recordset(${JSON.stringify(entities.map(withTagsIndex))}::jsonb)
-        AS i (url text, type text, status text, dispatch_policy jsonb, tags jsonb, tags_index text[], spawn_args jsonb, sandbox jsonb, parent text,
-              created_by text, created_at int8, updated_at int8, reserved_by text)
-      LEFT JOIN LATERAL (SELECT revision, inbox_schemas, state_schemas FROM entity_types
-                          WHERE tenant_id = ${tx.tenant} AND name = i.type COLLATE "C" OFFSET 0) t ON true
-     ORDER BY i.url COLLATE "C"
-        ON CONFLICT (tenant_id, url) DO NOTHING
-    RETURNING url`)
+    WITH spawned AS (
+      INSERT INTO entities (tenant_id, url, type, status, dispatch_policy, tags, tags_index, spawn_args, sandbox, parent, created_by,
+                            type_revision, inbox_schemas, state_schemas, created_at, updated_at, reserved_by)
+      SELECT ${tx.tenant}, i.url, i.type, i.status, i.dispatch_policy, i.tags, i.tags_index, i.spawn_args, i.sandbox, i.parent, i.created_by,
+             t.revision, t.inbox_schemas, t.state_schemas, i.created_at, i.updated_at, i.reserved_by
+        FROM jsonb_to_recordset(${JSON.stringify(entities.map(withTagsIndex))}::jsonb)
+          AS i (url text, type text, status text, dispatch_policy jsonb, tags jsonb, tags_index text[], spawn_args jsonb, sandbox jsonb, parent text,
+                created_by text, created_at int8, updated_at int8, reserved_by text)
+        LEFT JOIN LATERAL (SELECT revision, inbox_schemas, state_schemas FROM entity_types
+                            WHERE tenant_id = ${tx.tenant} AND name = i.type COLLATE "C" OFFSET 0) t ON true
+       WHERE NOT EXISTS (SELECT FROM operations WHERE tenant_id = ${tx.tenant} AND id = ${unlessDone})
+       ORDER BY i.url COLLATE "C"
+          ON CONFLICT (tenant_id, url) DO NOTHING
+      RETURNING url, parent
+    ), descended AS (
+      INSERT INTO lineage (tenant_id, ancestor_url, descendant_url, depth)
+      SELECT ${tx.tenant}::text, s.url, s.url, 0 FROM spawned s
+       UNION ALL
+      SELECT ${tx.tenant}::text, l.ancestor_url, s.url, l.depth + 1
+        FROM spawned s
+       CROSS JOIN LATERAL (SELECT tenant_id, ancestor_url, depth FROM lineage WHERE descendant_url = s.parent COLLATE "C" OFFSET 0) l
+       WHERE l.tenant_id = ${tx.tenant}::text
+    )
+    SELECT url FROM spawned`)
   return new Set(rows.map((row) => String(row.url)))
 }
 
@@ -34,23 +53,6 @@ const copied: ReadonlySet<string> = new Set(['type_revision', 'inbox_schemas', '
 function withTagsIndex(entity: NewEntity): object {
   const present = Object.entries(entity).filter(([member, value]) => value !== null && !copied.has(member))
   return { ...Object.fromEntries(present), tags_index: tagsIndex(entity.tags) }
-}
-
-/** Each entity is its own ancestor at depth 0, and inherits its parent's ancestors (spec/12 §7.1). */
-export async function insertLineage(
-  tx: Transaction,
-  entities: readonly { readonly url: EntityUrl; readonly parent: EntityUrl | null }[],
-): Promise<void> {
-  await tx.query(keyed`
-    INSERT INTO lineage (tenant_id, ancestor_url, descendant_url, depth)
-    WITH spawned AS (
-      SELECT * FROM unnest(${entities.map((e) => e.url)}::text[], ${entities.map((e) => e.parent)}::text[]) AS i (url, parent))
-    SELECT ${tx.tenant}::text, s.url, s.url, 0 FROM spawned s
-     UNION ALL
-    SELECT ${tx.tenant}::text, l.ancestor_url, s.url, l.depth + 1
-      FROM spawned s
-     CROSS JOIN LATERAL (SELECT tenant_id, ancestor_url, depth FROM lineage WHERE descendant_url = s.parent COLLATE "C" OFFSET 0) l
-     WHERE l.tenant_id = ${tx.tenant}::text`)
 }
 
 /** Removes rows that this transaction inserted and could not complete; lineage goes with them. */

@@ -2,7 +2,7 @@
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import { defaultLeaseTtlMs, type EntitySubscription, type Mount, nothingAcked, type SubscriptionType } from '../domain/subscriptions.js'
-import { keyed, type Queryable, sql, type Transaction } from './database.js'
+import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
 
 export interface NewLink {
   readonly subscriptionId: string
@@ -15,15 +15,31 @@ const ownConfiguration = 'own'
 
 /**
  * Makes the server's own subscriptions of these entities, each linked at `acked`. One that stands is left alone; what somebody else put at its id
- * is replaced: nobody may stand between an entity and its handler. Generations go on where an earlier subscription of the entity ended.
+ * is replaced: nobody may stand between an entity and its handler. Generations go on where an earlier subscription of the entity ended. Whether any was
+ * replaced; otherwise all has been asked for in one turn of the event loop.
  */
 export async function insertEntitySubscriptions(
   tx: Transaction,
   wanted: readonly { readonly subscription: EntitySubscription; readonly acked: Offset }[],
-): Promise<void> {
-  if (wanted.length === 0) return
-  const subscriptions = wanted.map(({ subscription }) => subscription)
-  const { rows: changed } = await tx.query(keyed`
+): Promise<boolean> {
+  if (wanted.length === 0) return false
+  const links = wanted.map(({ subscription, acked }) => ({ subscriptionId: subscription.id, path: subscription.stream, acked }))
+  const [changed] = await Promise.all([
+    putEntitySubscriptions(
+      tx,
+      wanted.map(({ subscription }) => subscription),
+    ),
+    insertLinks(tx, links, 'explicit'),
+  ])
+  const taken = changed.filter(({ was_taken }) => was_taken === true).map(({ id }) => String(id))
+  if (taken.length === 0) return false
+  await dropAllLinks(tx, taken) // the streams of whoever stood there are not the entity's
+  await insertLinks(tx, links, 'explicit')
+  return true
+}
+
+async function putEntitySubscriptions(tx: Transaction, subscriptions: readonly EntitySubscription[]): Promise<readonly Row[]> {
+  const { rows } = await tx.query(keyed`
     INSERT INTO subscriptions AS s (tenant_id, id, type, configuration, webhook_url, wake_stream, lease_ttl_ms, description, entity_url, runner_id, generation)
     SELECT ${tx.tenant}, i.id, i.type, ${ownConfiguration}, i.webhook_url, coalesce(r.wake_stream, i.wake_stream), ${defaultLeaseTtlMs}, i.description, i.entity_url, i.runner_id,
            coalesce(d.last_epoch, 0)
@@ -43,13 +59,7 @@ export async function insertEntitySubscriptions(
            due_at = NULL
      WHERE s.entity_url IS DISTINCT FROM excluded.entity_url
     RETURNING s.id, s.xmax <> 0 AS was_taken`)
-  const taken = changed.filter(({ was_taken }) => was_taken === true).map(({ id }) => String(id))
-  if (taken.length > 0) await dropAllLinks(tx, taken) // the streams of whoever stood there are not the entity's
-  await insertLinks(
-    tx,
-    wanted.map(({ subscription, acked }) => ({ subscriptionId: subscription.id, path: subscription.stream, acked })),
-    'explicit',
-  )
+  return rows
 }
 
 async function dropAllLinks(tx: Transaction, subscriptionIds: readonly string[]): Promise<void> {
@@ -172,10 +182,15 @@ export async function dropPatternLinks(tx: Transaction, path: StreamPath): Promi
   ])
 }
 
-/** Which of these streams anybody waits for. */
+/**
+ * Which of these streams anybody waits for. A name that no stream has is linked only by who holds the patterns alone: with them shared, the answer stands
+ * for what is made next.
+ */
 export async function linkedPaths(queryable: Queryable, paths: readonly StreamPath[]): Promise<ReadonlySet<string>> {
-  const { rows } = await queryable.query(sql`
-    SELECT DISTINCT path FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ANY (${paths})`)
+  const { rows } = await queryable.query(keyed`
+    SELECT i.path
+      FROM unnest(${paths}::text[]) AS i (path)
+     WHERE EXISTS (SELECT FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = i.path COLLATE "C" OFFSET 0)`)
   return new Set(rows.map((row) => String(row.path)))
 }
 

@@ -70,13 +70,13 @@ const documentation: RouteDocumentation = {
   ],
 }
 
-export function spawnRoute(app: FastifyInstance, { spawning, rules }: Parts): void {
+export function spawnRoute(app: FastifyInstance, { spawning }: Parts): void {
   app.put<AtEntity>('/_electric/entities/:type/:instanceId', { config: { documentation } }, async (request, reply) => {
     const url = `/${request.params.type}/${request.params.instanceId}` as EntityUrl
-    await rules.checkSpawnAddress(url) // 400, 404
+    const address = await spawning.addressed(url) // 400, 404
     const sent = spawnBody(request) // 400
     refuseLater(sent)
-    const { entity, txid } = await spawning.spawn(spawnItem(url, sent, request.principal), request.principal) // 401, 404, 422, 409
+    const { entity, txid } = await spawning.spawn(spawnItem(url, sent, request.principal), address, request.principal) // 401, 404, 422, 409
     const { spawn_args, ...shown } = publicEntity(entity)
     return await reply.code(201).send({ ...shown, ...(sent.args === undefined ? {} : { spawn_args }), txid })
   })

@@ -11,7 +11,7 @@
 import { channel } from 'node:diagnostics_channel'
 import { readFileSync, unlinkSync } from 'node:fs'
 import { ServerResponse } from 'node:http'
-import { pg, WorkflowClient } from '../../dist/dev/libraries.js'
+import { isMainThread } from 'node:worker_threads'
 
 const armedFile = process.env.FAULTS_ARMED
 const seen = { armed: '', times: 0 }
@@ -44,31 +44,36 @@ function die() {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0) // not one step further
 }
 
-const transactions = new WeakMap()
-const { query } = pg.Client.prototype
-pg.Client.prototype.query = function (...given) {
-  const [config] = given
-  const text = (typeof config === 'string' ? config : (config?.text ?? '')).replaceAll(/\s+/g, ' ').trim()
-  if (text.startsWith('BEGIN')) transactions.set(this, [])
-  else transactions.get(this)?.push(text)
-  const line = text === 'COMMIT' ? `COMMIT of ${(transactions.get(this) ?? []).join('; ')}` : text
-  reached(`pg:before ${line}`)
-  const result = query.apply(this, given)
-  reached(`pg:sent ${line}`)
-  result?.then?.(
-    () => reached(`pg:after ${line}`),
-    () => undefined,
-  )
-  return result
-}
+/** The thread that runs workflows inherits the preload, and has nothing to die at: it is spared a copy of all libraries. */
+if (isMainThread) {
+  const { pg, WorkflowClient } = await import('../../dist/dev/libraries.js')
 
-const { start } = WorkflowClient.prototype
-WorkflowClient.prototype.start = async function (type, options) {
-  const line = `start ${String(type)} ${options.workflowId}`
-  reached(`temporal:before ${line}`)
-  const handle = await start.call(this, type, options)
-  reached(`temporal:after ${line}`)
-  return handle
+  const transactions = new WeakMap()
+  const { query } = pg.Client.prototype
+  pg.Client.prototype.query = function (...given) {
+    const [config] = given
+    const text = (typeof config === 'string' ? config : (config?.text ?? '')).replaceAll(/\s+/g, ' ').trim()
+    if (text.startsWith('BEGIN')) transactions.set(this, [])
+    else transactions.get(this)?.push(text)
+    const line = text === 'COMMIT' ? `COMMIT of ${(transactions.get(this) ?? []).join('; ')}` : text
+    reached(`pg:before ${line}`)
+    const result = query.apply(this, given)
+    reached(`pg:sent ${line}`)
+    result?.then?.(
+      () => reached(`pg:after ${line}`),
+      () => undefined,
+    )
+    return result
+  }
+
+  const { start } = WorkflowClient.prototype
+  WorkflowClient.prototype.start = async function (type, options) {
+    const line = `start ${String(type)} ${options.workflowId}`
+    reached(`temporal:before ${line}`)
+    const handle = await start.call(this, type, options)
+    reached(`temporal:after ${line}`)
+    return handle
+  }
 }
 
 const { end } = ServerResponse.prototype

@@ -5,15 +5,14 @@
  * H2  `stop` leaves no process, folder or database of the house behind; if the test dies, the warden ends its processes.
  * H3  Parts shared with other tests (Postgres and Temporal of the run) cannot be killed: ask for own ones.
  */
-import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import pg from 'pg'
 import { startAgentsServer, startAgentsWorker } from '../../src/dev/agents-server.js'
 import { startEmbeddedPostgres } from '../../src/dev/embedded-postgres.js'
 import { startTemporalServer } from '../../src/dev/temporal-server.js'
 import { type ForeignStreams, startForeignStreams } from './foreign-streams.js'
+import { migratedDatabase } from './own-database.js'
 import { ownPort } from './ports.js'
 import { ownNamespace, quietNamespace } from './temporal.js'
 
@@ -281,17 +280,7 @@ async function sharedTemporal(undo: (() => Promise<unknown>)[]) {
 }
 
 async function ownDatabase(undo: (() => Promise<unknown>)[]): Promise<string> {
-  const name = `house_${randomBytes(6).toString('hex')}`
-  await administer(`CREATE DATABASE ${name}`)
-  undo.push(() => administer(`DROP DATABASE ${name} WITH (FORCE)`))
-  const url = new URL(process.env.TEST_POSTGRES_URL ?? '')
-  url.pathname = `/${name}`
-  return url.href
-}
-
-async function administer(statement: string): Promise<void> {
-  const admin = new pg.Client({ connectionString: process.env.TEST_POSTGRES_URL })
-  await admin.connect()
-  await admin.query(statement)
-  await admin.end()
+  const { url, drop } = await migratedDatabase()
+  undo.push(drop)
+  return url
 }

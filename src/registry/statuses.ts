@@ -13,11 +13,12 @@ export interface EntityState {
 
 /** Locks these entities, in the order of their URLs, until the transaction ends. */
 export async function lockEntities(tx: Transaction, urls: readonly EntityUrl[]): Promise<ReadonlyMap<string, EntityState>> {
-  const { rows } = await tx.query(sql`
-    SELECT url, type, status, created_by FROM entities
-     WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) AND reserved_by IS NULL
-     ORDER BY url
-       FOR NO KEY UPDATE`)
+  const { rows } = await tx.query(keyed`
+    SELECT e.*
+      FROM (SELECT url FROM unnest(${urls}::text[]) AS w (url) ORDER BY url COLLATE "C") i
+     CROSS JOIN LATERAL (SELECT url, type, status, created_by FROM entities
+                          WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" AND reserved_by IS NULL OFFSET 0
+                            FOR NO KEY UPDATE) e`)
   return new Map(rows.map((row) => [String(row.url), row as unknown as EntityState])) // columns as declared in 0001-registry.sql
 }
 
@@ -31,16 +32,18 @@ export async function statusesOf(queryable: Queryable, urls: readonly EntityUrl[
   return new Map(rows.map((row) => [String(row.url), row.status as EntityStatus]))
 }
 
-/** Moves each entity to its status and touches `updated_at`; terminal rows stay as they are. Who waits for one of them is told. */
+/** Moves each of these locked entities to its status and touches `updated_at`; terminal rows stay as they are. Who waits for one of them is told. */
 export async function setStatuses(
   tx: Transaction,
   changes: readonly { readonly url: EntityUrl; readonly status: EntityStatus; readonly atMs: number }[],
 ): Promise<void> {
   await Promise.all([
-    tx.query(sql`
-      UPDATE entities e SET status = i.status, updated_at = i.at
-        FROM unnest(${changes.map((c) => c.url)}::text[], ${changes.map((c) => c.status)}::text[], ${changes.map((c) => c.atMs)}::int8[]) AS i (url, status, at)
-       WHERE e.tenant_id = ${tx.tenant} AND e.url = i.url COLLATE "C" AND e.status NOT IN ('stopped', 'killed')`),
+    tx.query(keyed`
+      UPDATE entities e SET status = i.status, updated_at = i.at_ms
+        FROM (SELECT k.ctid AS at, c.*
+                FROM unnest(${changes.map((c) => c.url)}::text[], ${changes.map((c) => c.status)}::text[], ${changes.map((c) => c.atMs)}::int8[]) AS c (url, status, at_ms)
+               CROSS JOIN LATERAL (SELECT ctid FROM entities WHERE tenant_id = ${tx.tenant} AND url = c.url COLLATE "C" OFFSET 0) k) i
+       WHERE e.ctid = i.at AND e.status NOT IN ('stopped', 'killed')`),
     wakeWaiters(
       tx,
       changes.map((change) => change.url),

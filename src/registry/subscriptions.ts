@@ -135,13 +135,13 @@ export async function patternsAt(tx: Queryable, prefixes: readonly string[]): Pr
 /** Takes these entities out of dispatch: nothing wakes or writes for them any more (spec/06 §9 "Unlinking"). */
 export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[], mains: readonly StreamPath[]): Promise<void> {
   if (urls.length === 0) return
-  await tx.query(sql`
+  await tx.query(keyed`
     WITH own AS (
       DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls}) RETURNING wake_id
     ), notified AS (
       UPDATE wake_notifications n
          SET delivery_status = CASE n.delivery_status WHEN 'queued' THEN 'superseded' ELSE n.delivery_status END, claim_status = 'expired', resolved_at = now()
-        FROM own WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = own.wake_id
+       WHERE n.tenant_id = ${tx.tenant} AND n.wake_id = ANY (ARRAY (SELECT wake_id FROM own))
     ), links AS (
       DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ANY (${mains})
     ), tokens AS (

@@ -69,8 +69,29 @@ const banner = `const bundle_ = {
 
 /** The table of Temporal's messages, 1.4 MB of literal in every thread: V8 reads JSON text in a third of the time. */
 const table = '@temporalio/proto/protos/json-module.js'
-const asJson = (text) =>
-  text.replace(/\.addJSON\((\{[\s\S]*\})\)/, (_, literal) => `.addJSON(JSON.parse(${JSON.stringify(JSON.stringify(JSON.parse(literal)))}))`)
+
+/** Messages that no program of ours exchanges, and those that never reach the thread that runs workflows: a start need not build them. */
+const unspoken = ['temporal.api.cloud', 'grpc.gateway']
+const outside = ['temporal.api.workflowservice', 'temporal.api.operatorservice', 'temporal.api.testservice', 'coresdk.nexus.NexusTask']
+
+function asJson(text, without) {
+  const [statement, literal] = /\.addJSON\((\{[\s\S]*\})\)/.exec(text)
+  const messages = JSON.parse(literal)
+  for (const path of without) remove(messages, path.split('.'))
+  const left = JSON.stringify(messages)
+  const asked = without.find((path) => namesOf(path).some((name) => left.includes(`"type":"${name}.`) || left.includes(`"type":"${name}"`)))
+  if (asked !== undefined) throw new Error(`messages that stay refer to ${asked}`)
+  return text.replace(statement, () => `.addJSON(JSON.parse(${JSON.stringify(left)}))`)
+}
+
+/** A field names its type in full, or from anywhere above it on. */
+const namesOf = (path) => path.split('.').map((_, from, words) => words.slice(from).join('.'))
+
+function remove(messages, [name, ...inside]) {
+  if (messages[name] === undefined) throw new Error(`Temporal's table has no ${name}`)
+  if (inside.length === 0) delete messages[name]
+  else remove(messages[name].nested, inside)
+}
 
 const beyondAscii = /[\u0080-\uffff]/g
 const slashed = (path) => path.split(sep).join('/')
@@ -81,11 +102,11 @@ function ownModule(path) {
   return readFileSync(path, 'utf8').replaceAll('import.meta.url', `new URL(${place}, bundle_.url).href`)
 }
 
-function packageModule(path) {
+function packageModule(path, without) {
   const name = slashed(relative(packages, path))
   if (replaced.has(name)) return replaced.get(name)
   const text = readFileSync(path, 'utf8')
-  if (name === table) return asJson(text)
+  if (name === table) return asJson(text, without)
   const [from, to] = moved.get(name) ?? []
   if (from !== undefined && text.includes(from)) return text.replaceAll(from, to)
   const code = text.replaceAll(/\/\*[\s\S]*?\*\//g, '')
@@ -94,14 +115,14 @@ function packageModule(path) {
   return text
 }
 
-const places = {
+const places = (without) => ({
   name: 'places',
   setup: ({ onLoad }) =>
     onLoad({ filter: /\.[mc]?js$/ }, ({ path }) => ({
-      contents: path.startsWith(packages) ? packageModule(path) : ownModule(path),
+      contents: path.startsWith(packages) ? packageModule(path, without) : ownModule(path),
       loader: 'js',
     })),
-}
+})
 
 const options = {
   outdir: dist,
@@ -115,7 +136,6 @@ const options = {
   sourcesContent: false,
   legalComments: 'linked',
   banner: { js: banner },
-  plugins: [places],
   logLevel: 'warning',
   logOverride: { 'require-resolve-not-external': 'silent' }, // `packageModule` knows them
 }
@@ -134,8 +154,13 @@ await build({
   ...options,
   stdin: { contents: `module.exports = {\n${entry}\n}`, resolveDir: dist, sourcefile: 'all-programs.cjs', loader: 'js' },
   entryNames: 'programs',
+  plugins: [places(unspoken)],
 })
-await build({ ...options, entryPoints: { 'workflow-program': join(packages, thread) } })
+await build({
+  ...options,
+  entryPoints: { 'workflow-program': join(packages, thread) },
+  plugins: [places([...unspoken, ...outside])],
+})
 copyFileSync(join(packages, 'source-map', 'lib', 'mappings.wasm'), join(dist, 'mappings.wasm'))
 for (const name of ['programs.cjs', 'workflow-program.cjs']) await inAscii(join(dist, name))
 

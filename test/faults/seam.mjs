@@ -59,7 +59,8 @@ if (isMainThread) {
     reached(`pg:before ${line}`)
     const result = query.apply(this, given)
     reached(`pg:sent ${line}`)
-    result?.then?.(
+    const answered = result?.answer ?? result // a prepared query of ours says its answer itself
+    answered?.then?.(
       () => reached(`pg:after ${line}`),
       () => undefined,
     )

@@ -10,7 +10,7 @@ const sendTransaction = '^pg:MOMENT COMMIT of (?!.*INSERT INTO (entities|operati
 const points: readonly Point[] = [
   { name: 'spawn: before its workflow is started', at: '^temporal:before start spawnEntities', nth: 4 },
   { name: 'spawn: workflow started, nothing done', at: '^temporal:after start spawnEntities', nth: 4 },
-  { name: 'spawn: rows inserted, no stream', at: '^pg:after INSERT INTO entities', nth: 4 },
+  { name: 'spawn: rows inserted, no stream', at: '^pg:after WITH spawned AS \\( INSERT INTO entities', nth: 4 },
   { name: 'spawn: before the commit', at: `^pg:before COMMIT of .*${spawnTransaction}`, nth: 4 },
   { name: 'spawn: commit sent, not heard of', at: `^pg:sent COMMIT of .*${spawnTransaction}`, nth: 4 },
   { name: 'spawn: committed, nobody told', at: `^pg:after COMMIT of .*${spawnTransaction}`, nth: 4 },

@@ -53,12 +53,12 @@ interface Locked {
   readonly subscribers: readonly Subscriber[]
 }
 
-export interface CreatedIn {
+interface CreatedIn {
   readonly verdicts: readonly CreateVerdict[]
   wake(): Promise<unknown>
 }
 
-export interface DecidedIn {
+interface DecidedIn {
   readonly verdicts: readonly AppendVerdict[]
   write(): Promise<unknown>
 }
@@ -121,8 +121,7 @@ export class PostgresPipeline implements Pipeline {
   async #finish(tx: Transaction, { appends, rows, after }: Together<unknown>): Promise<void> {
     if (appends.length === 0) await rows?.()
     else {
-      const [, locked] = await Promise.all([rows?.(), this.#lock(tx, appends)]) // in this order (database.ts D7)
-      const { write } = await this.#decide(tx, appends, locked)
+      const [, { write }] = await Promise.all([rows?.(), this.decideIn(tx, appends)]) // in this order (database.ts D7)
       if (after === undefined) tx.last(write)
       else await write()
     }
@@ -240,17 +239,16 @@ export class PostgresPipeline implements Pipeline {
     const asked = entitiesAskedBy(appends)
     const written = writtenBy(appends)
     if (paused.length > 0) await resumePaused(tx, paused, Date.now())
-    const [streams, statuses, tokens, subscribers] = await Promise.all([
-      this.#streams.lock(tx, appends),
-      asked.length > 0 ? statusesOf(tx, asked) : new Map<string, EntityStatus>(), // answered after the lock (database.ts D7)
+    const [locked, statuses, tokens] = await Promise.all([
+      this.#lock(tx, appends),
+      asked.length > 0 ? statusesOf(tx, asked) : new Map<string, EntityStatus>(), // answered after the locks (database.ts D7)
       written.length > 0 ? writeTokenHashes(tx, written) : new Map<string, Buffer>(),
-      this.#waking.lock(tx, appends),
     ])
     const bars = appends.map((append) => barOf(append, { statuses, tokens }))
     const admitted = appends.filter((_, index) => bars[index] === null)
     const resumed = resumedBy(admitted, statuses)
     if (resumed.length > 0) throw new Paused(resumed)
-    const { verdicts, write } = await this.#decide(tx, admitted, { streams, subscribers })
+    const { verdicts, write } = await this.#decide(tx, admitted, locked)
     tx.last(write)
     const taken = verdicts.values()
     return bars.map((error) => (error === null ? (taken.next().value as AppendVerdict) : { outcome: 'barred', error }))

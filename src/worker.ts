@@ -1,6 +1,7 @@
 /** The worker: carries out workflows and activities. Runs inside the server, or alone as `node dist/worker.js`. */
 import { hostname } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { asyncLocalStorage as activityContext } from '@temporalio/activity'
 import { Client } from '@temporalio/client'
 import { NativeConnection, Runtime, Worker } from '@temporalio/worker'
 import type { Logger } from 'pino'
@@ -12,6 +13,7 @@ import { buildEngine, type Engine } from './engine.js'
 import { loadEnvFile } from './env-file.js'
 import { createLog } from './log.js'
 import { isScript, stopOnSignals } from './process.js'
+import { restWhenEmpty } from './resting-storage.js'
 
 const connectLimitMs = 15_000
 
@@ -25,7 +27,9 @@ export interface RunningWorker {
 export async function connectTemporal(config: Configuration): Promise<NativeConnection> {
   for (const deadline = Date.now() + connectLimitMs; ; ) {
     try {
-      return await NativeConnection.connect({ ...config.temporal.connection, grpcCompression: { codec: 'none' } })
+      const connection = await NativeConnection.connect({ ...config.temporal.connection, grpcCompression: { codec: 'none' } })
+      restWhenEmpty(connection.callContextStorage)
+      return connection
     } catch (failure) {
       if (Date.now() > deadline) throw new Error(`Temporal does not answer at ${config.temporal.address}`, { cause: failure })
       await new Promise((resolve) => setTimeout(resolve, 250))
@@ -55,6 +59,7 @@ export function installRuntime(log: Logger): void {
 
 /** Bounds for two cores (temporal-notes §4.2). */
 export async function startWorker(config: Configuration, connection: NativeConnection, engine: Engine): Promise<RunningWorker> {
+  restWhenEmpty(activityContext)
   const worker = await Worker.create({
     connection,
     namespace: config.temporal.namespace,

@@ -173,7 +173,7 @@ async function beginHistory(store: StreamStore, { url, events, message }: Planne
       contentType: 'application/json',
       body: entryOf([event]),
       producer: { id: `${id}${url}`, epoch: 0, seq },
-      mayHaveLanded: true,
+      mayHaveLandedAfter: from,
     })
     if (isRefused(verdict)) throw new Error(`an event of the copy ${url} was refused: ${verdict.reason}`)
   }

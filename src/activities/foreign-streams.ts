@@ -103,7 +103,7 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
       const ends = await inParallel(streams, async (planned) => {
         await standing.check()
         const first = await makeStream(store, planned, operationId)
-        return first === null ? null : { url: planned.url, first, tail: (await appendMessages(store, planned, operationId)) ?? first }
+        return first === null ? null : { url: planned.url, first, tail: await appendMessages(store, planned, operationId, first) }
       })
       return {
         operationId,
@@ -182,18 +182,23 @@ async function linkIn(parts: Parts, tx: Transaction, planned: readonly PlannedSt
   )
 }
 
-/** Idempotent: as a producer of the operation's own name. Where the stream ends then; null without messages. */
-async function appendMessages(store: StreamStore, { url, messages }: PlannedStream, operation: OperationId): Promise<Offset | null> {
+/** Idempotent: as a producer of the operation's own name. Where the stream ends then; `first` without messages. */
+async function appendMessages(
+  store: StreamStore,
+  { url, messages }: PlannedStream,
+  operation: OperationId,
+  first: Offset,
+): Promise<Offset> {
   for (const [seq, message] of messages.entries()) {
     const verdict = await store.append(mainStream(url), {
       contentType: 'application/json',
       body: Buffer.from(message),
       producer: { id: `${operation}${url}`, epoch: 0, seq },
-      mayHaveLanded: true,
+      mayHaveLandedAfter: first,
     })
     if (isRefused(verdict)) throw new Error(`a first message of ${url} was refused: ${verdict.reason}`)
   }
-  if (messages.length === 0) return null
+  if (messages.length === 0) return first
   const found = await store.head(mainStream(url))
   if (isRefused(found)) throw new Error(`the stream of ${url} is gone: ${found.reason}`)
   return found.head.tail

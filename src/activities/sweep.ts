@@ -36,7 +36,7 @@ export interface SweepActivities {
 
 export const sweepActivities = (parts: Parts): SweepActivities => ({
   async sweepLeftovers() {
-    const landedIntents = parts.appends.kind === 'intents' ? await parts.appends.sweep() : 0
+    const [landed] = await Promise.allSettled([parts.appends.kind === 'intents' ? parts.appends.sweep() : 0])
     const abandoned = await abandonedReservations(parts.database, abandonedAfterMs, perSweep)
     for (const operationId of abandoned) {
       await foreignSpawnActivities(parts).dropStreams({ operationId })
@@ -51,7 +51,15 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
       await parts.wakes.finishStop(url, { despiteClaim: isOverdue })
     const forgottenWakes = await forgetWakes(parts.database, keepOutcomesS, perSweep)
     const signingKeys = await parts.signing.maintain()
-    return { landedIntents, droppedReservations: abandoned.length, forgottenOperations, removedAttachments, forgottenWakes, signingKeys }
+    if (landed.status === 'rejected') throw landed.reason // a stream server that refuses keeps nothing else from being swept
+    return {
+      landedIntents: landed.value,
+      droppedReservations: abandoned.length,
+      forgottenOperations,
+      removedAttachments,
+      forgottenWakes,
+      signingKeys,
+    }
   },
 })
 

@@ -13,7 +13,7 @@ import { entryOf, lostRun } from '../domain/events.js'
 import { type EntityUrl, entityOfMainStream, mainStream, zeroOffset } from '../domain/ids.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Transaction } from '../registry/database.js'
-import { type AppendIntent, type BegunRuns, deleteIntents, plannedBodies } from '../registry/intents.js'
+import { type BegunRuns, deleteIntents, type NewIntent, plannedBodies } from '../registry/intents.js'
 import { openRuns } from '../registry/projections.js'
 import { lockEntities } from '../registry/statuses.js'
 import { itemsOf, type Pipeline, type PipelineAppend, projectionRows } from './pipeline.js'
@@ -35,7 +35,7 @@ export async function unendedRuns(tx: Transaction, url: EntityUrl): Promise<{ re
 }
 
 /** R1. Ends the intent of an append that began runs, when its consequences have been drawn. */
-export async function endBegunRuns(pipeline: Pick<Pipeline, 'together'>, { id, path, begun }: AppendIntent): Promise<void> {
+export async function endBegunRuns(pipeline: Pick<Pipeline, 'together'>, { id, path, begun }: NewIntent): Promise<void> {
   const url = entityOfMainStream(path)
   if (begun === null || url === null) return
   await pipeline.together(async (tx) => {

@@ -4,6 +4,7 @@
  * F1  An append to a main stream is written down (with its bytes) before it is sent; its producer id is the intent's, so repeating it is harmless.
  * F2  Whoever writes an intent works on it for `appendIntentOwnedMs` at most; afterwards it belongs to `sweep`, on any replica. It stands until the
  *     consequences of its entry have been drawn (`foreign-consequences.ts` C2), or none can come.
+ *     Who repeats it after a crash knows behind what it stands, if it landed: a server that forgets producers (spec/14 §5 D13) gets it once.
  * F3  An append through the stream protocol goes on as it came, producer and all: only that it may have landed is written down, so that its
  *     consequences are drawn. One that nobody was told of need not land. What a handler appended whose claim ended meanwhile leaves no run open
  *     (`fenced-runs.ts`).
@@ -19,12 +20,13 @@ import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Database, Transaction } from '../registry/database.js'
-import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, takeLapsedIntents } from '../registry/intents.js'
+import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, type NewIntent, takeLapsedIntents } from '../registry/intents.js'
 import { advanceProgress } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { forgetProgress } from '../registry/subscription-editing.js'
 import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
 import {
+  type AppendRequest,
   type AppendVerdict,
   type CreateRequest,
   type CreateVerdict,
@@ -51,7 +53,7 @@ const parallelStreams = 16
 
 interface Admitted {
   readonly append: PipelineAppend
-  readonly intent: AppendIntent
+  readonly intent: NewIntent
 }
 
 /** `intent` null: nobody waits for the stream, and nothing follows from its entries. */
@@ -202,16 +204,22 @@ export class ForeignPipeline implements Pipeline {
     return lapsed.length
   }
 
-  /** Streams side by side, the appends to one stream in their order. */
+  /** Streams side by side, the appends to one stream in their order. One that fails keeps nobody else waiting. */
   async #landAll(intents: readonly AppendIntent[]): Promise<void> {
     const streams = byPath(intents)
+    const failures: unknown[] = []
     const lane = async () => {
       for (let stream = streams.pop(); stream !== undefined; stream = streams.pop())
-        for (const intent of stream)
-          if (isWatch(intent)) await this.#drawWatched(intent)
-          else await this.#land(intent, { mayHaveLanded: true })
+        await this.#landInOrder(stream).catch((failure: unknown) => failures.push(failure))
     }
     await Promise.all(Array.from({ length: parallelStreams }, lane))
+    if (failures.length > 0) throw failures[0]
+  }
+
+  async #landInOrder(stream: readonly AppendIntent[]): Promise<void> {
+    for (const intent of stream)
+      if (isWatch(intent)) await this.#drawWatched(intent)
+      else await this.#land(intent, { mayHaveLandedAfter: intent.landsAfter })
   }
 
   async #admit(appends: readonly PipelineAppend[]): Promise<readonly Admission[]> {
@@ -248,7 +256,7 @@ export class ForeignPipeline implements Pipeline {
   }
 
   /** F3. */
-  async #passOn(append: PipelineAppend, intent: AppendIntent): Promise<AppendVerdict> {
+  async #passOn(append: PipelineAppend, intent: NewIntent): Promise<AppendVerdict> {
     const verdict = await this.#streams.append(append.path, append)
     if (isRefused(verdict)) {
       await deleteIntents(this.#database, [intent.id])
@@ -258,13 +266,13 @@ export class ForeignPipeline implements Pipeline {
     return verdict
   }
 
-  async #drawWatched(intent: AppendIntent): Promise<void> {
+  async #drawWatched(intent: NewIntent): Promise<void> {
     await this.#consequences.draw(intent.path, intent.begun === null ? intent.id : null)
     await endBegunRuns(this, intent)
   }
 
   /** F1. A refusal of the stream server (closed, missing) is final: there will be no entry to draw consequences from. */
-  async #land(intent: AppendIntent, attempt: { readonly mayHaveLanded?: boolean } = {}): Promise<AppendVerdict> {
+  async #land(intent: NewIntent, attempt: Pick<AppendRequest, 'mayHaveLandedAfter'> = {}): Promise<AppendVerdict> {
     const verdict = await this.#streams.append(intent.path, {
       contentType: 'application/json',
       body: intent.body,
@@ -280,7 +288,7 @@ export class ForeignPipeline implements Pipeline {
 }
 
 /** What is written down of an append through the stream protocol is only where to look: its bytes are its client's to repeat (F3). */
-function intentOf(append: PipelineAppend): AppendIntent {
+function intentOf(append: PipelineAppend): NewIntent {
   const { path, body, close, message } = append
   const intent = { id: randomUUID(), path, begun: begunBy(append) }
   return message === undefined ? { ...intent, body: Buffer.alloc(0), closes: false } : { ...intent, body, closes: close === true }
@@ -290,7 +298,7 @@ function intentOf(append: PipelineAppend): AppendIntent {
 const isBareFork = (path: StreamPath, { fork, body }: CreateRequest): boolean =>
   fork !== undefined && (body?.length ?? 0) === 0 && entityOfMainStream(path) === null
 
-const isWatch = ({ body, closes }: AppendIntent): boolean => body.length === 0 && !closes
+const isWatch = ({ body, closes }: NewIntent): boolean => body.length === 0 && !closes
 
 function byPath(intents: readonly AppendIntent[]): AppendIntent[][] {
   const groups = new Map<StreamPath, AppendIntent[]>()

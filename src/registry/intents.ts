@@ -1,8 +1,9 @@
 /** Append intents: "about to append to S" on a foreign stream server (design §4). */
-import type { OperationId, StreamPath } from '../domain/ids.js'
+import { type Offset, type OperationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import { type Queryable, sql, type Transaction } from './database.js'
 
-export interface AppendIntent {
+/** An append that is about to be written down. */
+export interface NewIntent {
   /** Also the producer id of the append, which makes its repetition harmless. */
   readonly id: string
   readonly path: StreamPath
@@ -12,6 +13,11 @@ export interface AppendIntent {
   readonly begun: BegunRuns | null
 }
 
+export interface AppendIntent extends NewIntent {
+  /** What stood on the stream before the append was first sent reaches at least to here: an entry of it that has landed stands behind. */
+  readonly landsAfter: Offset
+}
+
 /** Runs that a handler's append begins, and the token that it was taken with. */
 export interface BegunRuns {
   readonly tokenHash: Buffer
@@ -19,10 +25,12 @@ export interface BegunRuns {
 }
 
 /** Owned by the writing process for `ownedMs`; afterwards `sweep` may carry them out. */
-export async function insertIntents(tx: Transaction, intents: readonly AppendIntent[], ownedMs: number): Promise<void> {
+export async function insertIntents(tx: Transaction, intents: readonly NewIntent[], ownedMs: number): Promise<void> {
   await tx.query(sql`
-    INSERT INTO append_intents (tenant_id, id, path, body, closes, token_hash, runs, owned_until)
-    SELECT ${tx.tenant}, i.id, i.path, i.body, i.closes, i.token_hash, i.runs::jsonb, now() + make_interval(secs => ${ownedMs / 1_000})
+    INSERT INTO append_intents (tenant_id, id, path, body, closes, token_hash, runs, lands_after, owned_until)
+    SELECT ${tx.tenant}, i.id, i.path, i.body, i.closes, i.token_hash, i.runs::jsonb,
+           (SELECT processed FROM stream_progress p WHERE p.tenant_id = ${tx.tenant} AND p.path = i.path COLLATE "C"),
+           now() + make_interval(secs => ${ownedMs / 1_000})
       FROM unnest(${intents.map((i) => i.id)}::text[], ${intents.map((i) => i.path)}::text[], ${intents.map((i) => i.body)}::bytea[],
                   ${intents.map((i) => i.closes)}::boolean[], ${intents.map((i) => i.begun?.tokenHash ?? null)}::bytea[],
                   ${intents.map((i) => (i.begun === null ? null : JSON.stringify(i.begun.runs)))}::text[])
@@ -36,7 +44,7 @@ export async function insertIntents(tx: Transaction, intents: readonly AppendInt
  */
 export async function intentsUpTo(queryable: Queryable, id: OperationId): Promise<AppendIntent[]> {
   const { rows } = await queryable.query(sql`
-    SELECT i.id, i.path, i.body, i.closes, i.token_hash, i.runs FROM append_intents i
+    SELECT i.id, i.path, i.body, i.closes, i.token_hash, i.runs, i.lands_after FROM append_intents i
      WHERE i.tenant_id = ${queryable.tenant} AND strpos(i.id, '/') > 0
        AND EXISTS (SELECT FROM append_intents own
                     WHERE own.tenant_id = i.tenant_id AND own.id ^@ ${`${id}/`} AND own.path = i.path AND own.ord >= i.ord)
@@ -55,8 +63,8 @@ export async function takeLapsedIntents(tx: Transaction, ownedMs: number, limit:
          FOR UPDATE SKIP LOCKED), taken AS (
     UPDATE append_intents i SET owned_until = now() + make_interval(secs => ${ownedMs / 1_000})
       FROM lapsed WHERE i.tenant_id = lapsed.tenant_id AND i.id = lapsed.id
-    RETURNING i.ord, i.id, i.path, i.body, i.closes, i.token_hash, i.runs)
-    SELECT id, path, body, closes, token_hash, runs FROM taken ORDER BY ord`)
+    RETURNING i.ord, i.id, i.path, i.body, i.closes, i.token_hash, i.runs, i.lands_after)
+    SELECT id, path, body, closes, token_hash, runs, lands_after FROM taken ORDER BY ord`)
   return rows.map(intentOf)
 }
 
@@ -74,7 +82,7 @@ export async function deleteIntents(queryable: Queryable, ids: readonly string[]
 }
 
 /** Columns as selected above. */
-function intentOf({ token_hash, runs, ...intent }: Readonly<Record<string, unknown>>): AppendIntent {
+function intentOf({ token_hash, runs, lands_after, ...intent }: Readonly<Record<string, unknown>>): AppendIntent {
   const begun = token_hash === null ? null : { tokenHash: token_hash as Buffer, runs: runs as readonly string[] }
-  return { ...intent, begun } as unknown as AppendIntent
+  return { ...intent, begun, landsAfter: lands_after ?? zeroOffset } as unknown as AppendIntent
 }

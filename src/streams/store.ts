@@ -50,8 +50,11 @@ export interface AppendRequest {
   readonly producer?: Producer
   readonly streamSeq?: string
   readonly close?: boolean
-  /** An earlier attempt, maybe of another process, may have landed: adapters whose server forgets producers look for it first. Needs `producer`. */
-  readonly mayHaveLanded?: boolean
+  /**
+   * An earlier attempt, maybe of another process, may have landed, behind this offset: adapters whose server forgets producers look there for its entry
+   * first. Needs `producer`.
+   */
+  readonly mayHaveLandedAfter?: Offset
 }
 
 /** Why a request was refused: the HTTP status of the protocol, a short text, and the headers that go with it. */

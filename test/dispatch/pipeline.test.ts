@@ -178,6 +178,7 @@ describe('what a dead process left on a foreign stream server', () => {
   afterAll(async () => await parts.stop())
 
   const lapse = async () => await parts.fresh.database.query(sql`UPDATE append_intents SET owned_until = now() - interval '1 second'`)
+  const intentsLeft = async () => (await parts.fresh.database.query(sql`SELECT FROM append_intents`)).count
 
   it('is landed by the sweep with its consequences, once', async () => {
     const url = await anEntity(parts)
@@ -206,6 +207,43 @@ describe('what a dead process left on a foreign stream server', () => {
 
     expect(await keysOn(parts, path)).toEqual(['entity-created', 'child:a'])
     expect(await projectionOf(parts.fresh.database, url)).toHaveLength(1)
+  })
+
+  it('is there once although the stream server has forgotten who wrote it, and others have written since (spec/14 §5 D13)', async () => {
+    const url = await anEntity(parts)
+    const path = mainStream(url)
+    const append = { path, ...entry(manifest('child:a', { n: 1 })) }
+    await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `dead-${randomUUID()}` as OperationId, [append]))
+    await parts.streams.append(path, append)
+    await parts.pipeline.append({ path, ...entry(manifest('child:b', { n: 2 })) })
+    await lapse()
+
+    await parts.pipeline.sweep()
+
+    expect(await keysOn(parts, path)).toEqual(['entity-created', 'child:a', 'child:b'])
+    expect(await intentsLeft()).toBe(0)
+  })
+
+  it('on one stream does not wait for another one that cannot be written', async () => {
+    const [stuck, other] = [mainStream(await anEntity(parts)), mainStream(await anEntity(parts))]
+    const appends = [stuck, other].map((path) => ({ path, ...entry(manifest('child:a', { n: 1 })) }))
+    await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `dead-${randomUUID()}` as OperationId, appends))
+    await lapse()
+    const failing: StreamStore = {
+      ...parts.streams,
+      append: async (path, request) => {
+        if (path === stuck) throw new Error('refuses')
+        return await parts.streams.append(path, request)
+      },
+    }
+
+    await expect(new ForeignPipeline(parts.fresh.database, failing, unheard, defaultLimits).sweep()).rejects.toThrow('refuses')
+
+    expect(await keysOn(parts, other)).toEqual(['entity-created', 'child:a'])
+    expect(await intentsLeft()).toBe(1)
+    await lapse()
+    await parts.pipeline.sweep()
+    expect(await keysOn(parts, stuck)).toEqual(['entity-created', 'child:a'])
   })
 
   it('is left to a living owner', async () => {

@@ -111,10 +111,7 @@ export class Lanes {
   async use<Result>(work: (lane: Lane) => Promise<Result>): Promise<Result> {
     const lane = this.#free.pop() ?? (await new Promise<Lane>((resolve) => this.#waiting.push(resolve)))
     try {
-      return await work(lane)
-    } catch (failure) {
-      process.stderr.write(await lane.wire.house.logs())
-      throw failure
+      return await lane.wire.house.explaining(async () => await work(lane))
     } finally {
       const next = this.#waiting.shift()
       if (next === undefined) this.#free.push(lane)

@@ -34,8 +34,11 @@ describe.each([
   it.each(parts)(
     'of %s loses no message',
     async (part) => {
-      const requests = await interrupted(wire, one(part, streams))
-      await settled(wire, new Client({ connection, namespace: wire.house.namespace }), 60_000)
+      const requests = await wire.house.explaining(async () => {
+        const asked = await interrupted(wire, one(part, streams))
+        await settled(wire, new Client({ connection, namespace: wire.house.namespace }), 60_000)
+        return asked
+      })
       const { wrong, counts } = await judgeDispatch(wire, agents, requests)
 
       table.add(`${part}, ${streams}`, counts)

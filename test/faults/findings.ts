@@ -77,11 +77,20 @@ export async function settled(wire: Wire, temporal: Client, withinMs: number): P
       const open: string[] = []
       for await (const { workflowId } of temporal.workflow.list({ query: `ExecutionStatus = 'Running'` })) open.push(workflowId)
       if (Object.values(left ?? {}).some((count) => count !== 0) || open.length > 0)
-        throw new Error(`still there: ${JSON.stringify(left)}, open workflows: ${open.join(' ')}`)
+        throw new Error(`still there: ${JSON.stringify(left)} ${await intentsLeft(wire)}, open workflows: ${open.join(' ')}`)
       return true
     },
     { withinMs, everyMs: 200 },
   )
+}
+
+/** Which appends they are, and until when somebody works on them. */
+async function intentsLeft(wire: Wire): Promise<string> {
+  const rows = await wire.sql(`
+    SELECT id, path, closes, length(body) AS bytes, runs, (extract(epoch FROM owned_until - now()) * 1000)::int AS owned_ms,
+           (SELECT processed FROM stream_progress p WHERE p.tenant_id = i.tenant_id AND p.path = i.path) AS drawn_to
+      FROM append_intents i ORDER BY ord LIMIT 5`)
+  return JSON.stringify(rows)
 }
 
 /** Rows and streams by pairs, and no open stream of a killed entity; with streams in Postgres the tables say so. */

@@ -29,9 +29,6 @@ export async function interrupted({ house }: Wire, crash: PartCrash): Promise<re
     await crash.kill(house)
     await crash.bringBack(house)
     await acknowledges(60)
-  } catch (failure) {
-    process.stderr.write(await house.logs())
-    throw failure
   } finally {
     await load.stop()
   }

@@ -45,8 +45,11 @@ describe.each(['postgres', 'http'] as const)('under load, streams: %s, SIGKILL',
   it.each(crashes.filter((crash) => crash.streams === streams))(
     'of $what loses nothing and leaves nothing half-done',
     async (crash) => {
-      const requests = await interrupted(wire, crash)
-      await settled(wire, temporal, 60_000)
+      const requests = await wire.house.explaining(async () => {
+        const asked = await interrupted(wire, crash)
+        await settled(wire, temporal, 60_000)
+        return asked
+      })
       const { wrong, counts } = await judgeRequests(wire, requests)
 
       table.add(`${crash.what}, ${streams}`, counts)

@@ -134,12 +134,19 @@ export class House {
   static async with<Result>(options: HouseOptions, body: (house: House) => Promise<Result>): Promise<Result> {
     const house = await House.start(options)
     try {
-      return await body(house)
-    } catch (failure) {
-      process.stderr.write(await house.logs())
-      throw failure
+      return await house.explaining(async () => await body(house))
     } finally {
       await house.stop()
+    }
+  }
+
+  /** Prints the logs of the parts if `body` fails. */
+  async explaining<Result>(body: () => Promise<Result>): Promise<Result> {
+    try {
+      return await body()
+    } catch (failure) {
+      process.stderr.write(await this.logs())
+      throw failure
     }
   }
 

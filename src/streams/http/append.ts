@@ -8,7 +8,7 @@
  *     anew; any other counts as damaged, and nothing is appended to it until its metadata has caught up with its data (a restart of the server).
  * A4  A close is answered when HEAD shows it and no append that was under way can undo it (D3); the reference also claims it for a duplicate (D9).
  *
- * A crash of this process leaves an entry that landed or did not; who repeats it says `mayHaveLanded`.
+ * A crash of this process leaves an entry that landed or did not; who repeats it says `mayHaveLandedAfter`.
  */
 import { type Offset, type StreamPath, zeroOffset } from '../../domain/ids.js'
 import { type AppendRequest, type AppendVerdict, isRefused, type Producer, type StreamHead } from '../store.js'
@@ -31,12 +31,12 @@ export async function append(connection: Connection, path: StreamPath, request: 
 /** Remembers what the caller was not told, so that its repetition is a repetition for us too (A2). */
 async function appendOnce(connection: Connection, path: StreamPath, request: AppendRequest): Promise<AppendVerdict> {
   const { memory } = connection
-  const { producer, mayHaveLanded = false } = request
+  const { producer, mayHaveLandedAfter } = request
   if (producer === undefined) return await appendEntry(connection, path, request, { before: memory.tailOf(path), look: false })
   const doubt = memory.doubtOf(path, producer)
-  const before = doubt === undefined ? memory.tailOf(path) : doubt.before
+  const before = mayHaveLandedAfter ?? (doubt === undefined ? memory.tailOf(path) : doubt.before)
   try {
-    const verdict = await appendEntry(connection, path, request, { before, look: doubt !== undefined || mayHaveLanded })
+    const verdict = await appendEntry(connection, path, request, { before, look: doubt !== undefined || mayHaveLandedAfter !== undefined })
     memory.settled(path, producer)
     return verdict
   } catch (failure) {
@@ -46,7 +46,7 @@ async function appendOnce(connection: Connection, path: StreamPath, request: App
 }
 
 interface Known {
-  /** The tail before the request was first sent, where this process knows it. */
+  /** A tail from before the request was first sent, where one is known. */
   readonly before: Offset | undefined
   /** Whether it may have been sent already. */
   readonly look: boolean
@@ -103,11 +103,20 @@ async function lookForEntry(
 
   const last = await readAfter(connection, path, insideEntryEndingAt(head.tail))
   if (last.next > head.tail) throw damaged(connection, path, head, last.next)
-  if (before === head.tail) return null
-  const since = before === undefined ? last : await readAfter(connection, path, before)
-  if (!holds(head.contentType, since.stored, request.body)) return null
-  if (before === undefined) throw unclear(connection, path)
+  if (before === undefined && holds(head.contentType, last.stored, request.body)) throw unclear(connection, path)
+  if (before === undefined || !(await standsBetween(connection, path, before, head, request.body))) return null
   return { outcome: 'appended', tail: head.tail, closed: head.closed, producer }
+}
+
+/** Whether an entry like `body` stands behind `before`; a server may hand out what stands there piece by piece. */
+async function standsBetween(connection: Connection, path: StreamPath, before: Offset, head: StreamHead, body: Buffer): Promise<boolean> {
+  for (let after = before; after < head.tail; ) {
+    const { stored, next } = await readAfter(connection, path, after)
+    if (holds(head.contentType, stored, body)) return true
+    if (next <= after) return false
+    after = next
+  }
+  return false
 }
 
 /** Whether the server's state of the producer includes this request, or refuses it: asked with a sequence that is always a gap. */

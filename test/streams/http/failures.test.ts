@@ -1,6 +1,6 @@
-import { type StreamPath, zeroOffset } from '../../../src/domain/ids.js'
+import { type Offset, type StreamPath, zeroOffset } from '../../../src/domain/ids.js'
 import { httpStreamStore } from '../../../src/streams/http/store.js'
-import type { AppendRequest, StreamStore } from '../../../src/streams/store.js'
+import { type AppendRequest, isRefused, type StreamStore } from '../../../src/streams/store.js'
 import { eventually } from '../../support/eventually.js'
 import { type ForeignStreams, startForeignStreams } from '../../support/foreign-streams.js'
 import { startProxy, type TcpProxy } from '../../support/proxy.js'
@@ -21,6 +21,11 @@ describe('with a stream server that fails', () => {
     ...(seq !== undefined && { producer: { id: 'writer', epoch: 0, seq } }),
   })
   const contents = async (path: StreamPath): Promise<unknown> => JSON.parse((await read(store, path)).text)
+  const tailOf = async (path: StreamPath): Promise<Offset> => {
+    const found = await store.head(path)
+    if (isRefused(found)) throw new Error(found.reason)
+    return found.head.tail
+  }
   const create = async (): Promise<StreamPath> => {
     const path = freshPath<StreamPath>()
     await store.create(path, { contentType: jsonType, body: json(['first']) })
@@ -108,16 +113,39 @@ describe('with a stream server that fails', () => {
     expect(await contents(path)).toEqual(['first', { n: 1 }])
   })
 
-  it('a repetition by another process that cannot tell whose the last entry is reports it, and any other is stored', async () => {
+  it('a repetition by another process finds the entry behind what stood there before, wherever it stands (D13)', async () => {
     const path = await create()
     await storeWithoutProducer(path, { n: 1 })
+    const before = await tailOf(path)
+    for (const n of [2, 3]) await storeWithoutProducer(path, { n })
     const otherProcess = httpStreamStore({ url: streams.url, attemptTimeoutMs, deadlineMs })
+    await otherProcess.append(path, item({ n: 4 }))
+    const repeat = async (n: number) => await otherProcess.append(path, { ...item({ n }, 0), mayHaveLandedAfter: before })
 
-    await expect(otherProcess.append(path, { ...item({ n: 1 }, 0), mayHaveLanded: true })).rejects.toMatchObject(unavailable)
-    expect(await otherProcess.append(path, { ...item({ n: 2 }, 0), mayHaveLanded: true })).toMatchObject({ outcome: 'appended' })
-
-    expect(await contents(path)).toEqual(['first', { n: 1 }, { n: 2 }])
+    expect(await repeat(2)).toMatchObject({ outcome: 'appended', producer: { id: 'writer', epoch: 0, seq: 0 } })
+    expect(await contents(path)).toEqual(['first', { n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }])
+    expect(await repeat(1)).toMatchObject({ outcome: 'appended' }) // one like it stood there before
+    expect(await contents(path)).toEqual(['first', { n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }, { n: 1 }])
     await otherProcess.close()
+  })
+
+  it('a repetition that nobody can tell from an equal entry is reported', async () => {
+    const path = await create()
+    const newcomer = httpStreamStore({
+      url: `http://127.0.0.1:${proxy.port}/v1/stream`,
+      attemptTimeoutMs,
+      deadlineMs,
+      knownConforming: true,
+    })
+    proxy.stall()
+    await expect(newcomer.append(path, item({ n: 1 }, 0))).rejects.toMatchObject(unavailable)
+    await storeWithoutProducer(path, { n: 1 })
+    proxy.heal()
+
+    await expect(newcomer.append(path, item({ n: 1 }, 0))).rejects.toMatchObject(unavailable)
+
+    expect(await contents(path)).toEqual(['first', { n: 1 }])
+    await newcomer.close()
   })
 
   it('killed under load, every acknowledged append is there once after its restart, and the others at most once', async () => {

@@ -45,6 +45,8 @@ async function appendOnce(connection: Connection, path: StreamPath, request: App
   }
 }
 
+type Appended = Extract<AppendVerdict, { readonly outcome: 'appended' }>
+
 interface Known {
   /** A tail from before the request was first sent, where one is known. */
   readonly before: Offset | undefined
@@ -72,7 +74,8 @@ async function appendEntry(
     })
     if (isRefused(verdict) && verdict.because === 'missing') return await judgeMissing(connection, path)
     if (!isRefused(verdict) && verdict.tail !== undefined) memory.saw(path, verdict.tail)
-    return verdict
+    if (verdict.outcome !== 'appended' || request.close !== true || verdict.closed) return verdict
+    return await closeBehind(connection, path, verdict, request)
   }
   return await exchange.patiently(message, attempt, (failure) => {
     look ||= failure.arrived // A2
@@ -106,6 +109,17 @@ async function lookForEntry(
   if (before === undefined && holds(head.contentType, last.stored, request.body)) throw unclear(connection, path)
   if (before === undefined || !(await standsBetween(connection, path, before, head, request.body))) return null
   return { outcome: 'appended', tail: head.tail, closed: head.closed, producer }
+}
+
+/** The entry is there without the close that came with it: the server stores that later, as it does the producer's state (D13). */
+async function closeBehind(
+  connection: Connection,
+  path: StreamPath,
+  entry: Appended,
+  { contentType }: AppendRequest,
+): Promise<AppendVerdict> {
+  const closed = await closeOnly(connection, path, { contentType, body: Buffer.alloc(0), close: true })
+  return isRefused(closed) ? closed : { ...entry, closed: closed.closed }
 }
 
 /** Whether an entry like `body` stands behind `before`; a server may hand out what stands there piece by piece. */

@@ -129,6 +129,18 @@ describe('with a stream server that fails', () => {
     await otherProcess.close()
   })
 
+  it('the repetition of an entry that closes finds it, and closes the stream that the crash left open (D13)', async () => {
+    const path = await create()
+    const before = await tailOf(path)
+    await storeWithoutProducer(path, { n: 1 })
+
+    const verdict = await store.append(path, { ...item({ n: 1 }, 0), close: true, mayHaveLandedAfter: before })
+
+    expect(verdict).toMatchObject({ outcome: 'appended', tail: await tailOf(path), closed: true })
+    expect(await contents(path)).toEqual(['first', { n: 1 }])
+    expect(await store.head(path)).toMatchObject({ head: { closed: true } })
+  })
+
   it('a repetition that nobody can tell from an equal entry is reported', async () => {
     const path = await create()
     const newcomer = httpStreamStore({

@@ -72,6 +72,15 @@ async function anEntity({ fresh, streams }: Parts): Promise<EntityUrl> {
   return url
 }
 
+/** The owners of all intents have let them lapse. */
+async function lapse({ fresh }: Parts): Promise<void> {
+  await fresh.database.query(sql`UPDATE append_intents SET owned_until = now() - interval '1 second'`)
+}
+
+async function intentsLeft({ fresh }: Parts): Promise<number> {
+  return (await fresh.database.query(sql`SELECT FROM append_intents`)).count
+}
+
 async function keysOn({ streams }: Parts, path: StreamPath): Promise<unknown[]> {
   const read = await streams.readEvents(path, zeroOffset, 1_000)
   return 'events' in read ? read.events.map(({ item }) => (item as { key: string }).key) : []
@@ -134,10 +143,9 @@ describe.each([
     const message = { to: url, resumes: true }
     const verdict = await parts.pipeline.append({ path: mainStream(url), ...entry({ type: 'inbox', key: 'm1', headers: {} }), message })
 
-    const intents = await parts.fresh.database.query(sql`SELECT id FROM append_intents`)
     expect(verdict).toMatchObject({ outcome: 'barred', error: { refusal: { code: 'NOT_RUNNING' } } })
     expect(await keysOn(parts, mainStream(url))).toEqual(['entity-created'])
-    expect(intents.count).toBe(0)
+    expect(await intentsLeft(parts)).toBe(0)
   })
 
   it('changes rows and appends together, in the order of the row changes', async () => {
@@ -177,15 +185,12 @@ describe('what a dead process left on a foreign stream server', () => {
   })
   afterAll(async () => await parts.stop())
 
-  const lapse = async () => await parts.fresh.database.query(sql`UPDATE append_intents SET owned_until = now() - interval '1 second'`)
-  const intentsLeft = async () => (await parts.fresh.database.query(sql`SELECT FROM append_intents`)).count
-
   it('is landed by the sweep with its consequences, once', async () => {
     const url = await anEntity(parts)
     const path = mainStream(url)
     const id = `dead-${randomUUID()}` as OperationId
     await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, id, [{ path, ...entry(manifest('child:a', { n: 1 })) }]))
-    await lapse()
+    await lapse(parts)
 
     const landed = [await parts.pipeline.sweep(), await parts.pipeline.sweep()]
 
@@ -201,7 +206,7 @@ describe('what a dead process left on a foreign stream server', () => {
     const append = { path, ...entry(manifest('child:a', { n: 1 })) }
     await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, id, [append]))
     await parts.streams.append(path, { ...append, producer: { id: `${id}/000000`, epoch: 0, seq: 0 } })
-    await lapse()
+    await lapse(parts)
 
     await parts.pipeline.sweep()
 
@@ -216,19 +221,19 @@ describe('what a dead process left on a foreign stream server', () => {
     await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `dead-${randomUUID()}` as OperationId, [append]))
     await parts.streams.append(path, append)
     await parts.pipeline.append({ path, ...entry(manifest('child:b', { n: 2 })) })
-    await lapse()
+    await lapse(parts)
 
     await parts.pipeline.sweep()
 
     expect(await keysOn(parts, path)).toEqual(['entity-created', 'child:a', 'child:b'])
-    expect(await intentsLeft()).toBe(0)
+    expect(await intentsLeft(parts)).toBe(0)
   })
 
   it('on one stream does not wait for another one that cannot be written', async () => {
     const [stuck, other] = [mainStream(await anEntity(parts)), mainStream(await anEntity(parts))]
     const appends = [stuck, other].map((path) => ({ path, ...entry(manifest('child:a', { n: 1 })) }))
     await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `dead-${randomUUID()}` as OperationId, appends))
-    await lapse()
+    await lapse(parts)
     const failing: StreamStore = {
       ...parts.streams,
       append: async (path, request) => {
@@ -240,8 +245,8 @@ describe('what a dead process left on a foreign stream server', () => {
     await expect(new ForeignPipeline(parts.fresh.database, failing, unheard, defaultLimits).sweep()).rejects.toThrow('refuses')
 
     expect(await keysOn(parts, other)).toEqual(['entity-created', 'child:a'])
-    expect(await intentsLeft()).toBe(1)
-    await lapse()
+    expect(await intentsLeft(parts)).toBe(1)
+    await lapse(parts)
     await parts.pipeline.sweep()
     expect(await keysOn(parts, stuck)).toEqual(['entity-created', 'child:a'])
   })
@@ -331,7 +336,7 @@ describe('a handler that is fenced while its append is on its way to a foreign s
 
     expect((await appending).outcome).toBe('appended')
     expect(await runsOf(url)).toEqual(left)
-    expect((await parts.fresh.database.query(sql`SELECT FROM append_intents`)).count).toBe(0)
+    expect(await intentsLeft(parts)).toBe(0)
   })
 
   it('by somebody who looked for open runs before it landed, and commits after, has its run closed', async () => {
@@ -369,7 +374,7 @@ describe('a handler that is fenced while its append is on its way to a foreign s
     }
 
     const sweptByTwo = async () => {
-      await parts.fresh.database.query(sql`UPDATE append_intents SET owned_until = now() - interval '1 second'`)
+      await lapse(parts)
       const other = new ForeignPipeline(parts.fresh.database, parts.streams, unheard, defaultLimits)
       await Promise.all([parts.pipeline.sweep(), other.sweep()])
       await parts.pipeline.sweep()
@@ -387,7 +392,7 @@ describe('a handler that is fenced while its append is on its way to a foreign s
       await sweptByTwo()
 
       expect(await runsOf(url)).toEqual({ told: ['started', 'failed'], open: 0 })
-      expect((await parts.fresh.database.query(sql`SELECT FROM append_intents`)).count).toBe(0)
+      expect(await intentsLeft(parts)).toBe(0)
     })
 
     it('and that lives on in another process, keeps its run', async () => {

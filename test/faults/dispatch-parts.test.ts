@@ -4,7 +4,6 @@ import type { WebhookHandler } from '../support/webhook-handler.js'
 import { Wire } from '../support/wire.js'
 import { CountTable } from './crashes.js'
 import { judgeDispatch, leasesOf, quickTakeover, serve, startAgents } from './dispatching.js'
-import { settled } from './findings.js'
 import { interrupted, one } from './part-crashes.js'
 
 const table = new CountTable('a part killed while handlers work')
@@ -17,12 +16,14 @@ describe.each([
   let wire: Wire
   let agents: WebhookHandler
   let connection: Connection
+  let temporal: Client
   beforeAll(async () => {
     wire = await Wire.start({ replicas: 1, streams, env: quickTakeover, own: streams === 'http' ? [] : ['postgres', 'temporal'] })
     await leasesOf(wire, 2_000)
     agents = await startAgents({ baseUrl: wire.house.url })
     await serve(wire, 'chat', agents.url)
     connection = Connection.lazy({ address: wire.house.temporalAddress })
+    temporal = new Client({ connection, namespace: wire.house.namespace })
   })
   afterAll(async () => {
     process.stdout.write(`handlers while a part was killed, streams ${streams}: ${agents.log}\n`)
@@ -34,11 +35,7 @@ describe.each([
   it.each(parts)(
     'of %s loses no message',
     async (part) => {
-      const requests = await wire.house.explaining(async () => {
-        const asked = await interrupted(wire, one(part, streams))
-        await settled(wire, new Client({ connection, namespace: wire.house.namespace }), 60_000)
-        return asked
-      })
+      const requests = await interrupted(wire, temporal, one(part, streams))
       const { wrong, counts } = await judgeDispatch(wire, agents, requests)
 
       table.add(`${part}, ${streams}`, counts)

@@ -3,7 +3,7 @@ import { type Client, Connection, Client as TemporalClient } from '@temporalio/c
 import type { HouseOptions } from '../support/house.js'
 import { Wire } from '../support/wire.js'
 import { CountTable } from './crashes.js'
-import { judgeRequests, settled } from './findings.js'
+import { judgeRequests } from './findings.js'
 import type { Request } from './ledger.js'
 import { interrupted, one, type PartCrash } from './part-crashes.js'
 
@@ -45,11 +45,7 @@ describe.each(['postgres', 'http'] as const)('under load, streams: %s, SIGKILL',
   it.each(crashes.filter((crash) => crash.streams === streams))(
     'of $what loses nothing and leaves nothing half-done',
     async (crash) => {
-      const requests = await wire.house.explaining(async () => {
-        const asked = await interrupted(wire, crash)
-        await settled(wire, temporal, 60_000)
-        return asked
-      })
+      const requests = await interrupted(wire, temporal, crash)
       const { wrong, counts } = await judgeRequests(wire, requests)
 
       table.add(`${crash.what}, ${streams}`, counts)

@@ -106,9 +106,12 @@ async function lookForEntry(
 
   const last = await readAfter(connection, path, insideEntryEndingAt(head.tail))
   if (last.next > head.tail) throw damaged(connection, path, head, last.next)
-  if (before === undefined && holds(head.contentType, last.stored, request.body)) throw unclear(connection, path)
-  if (before === undefined || !(await standsBetween(connection, path, before, head, request.body))) return null
-  return { outcome: 'appended', tail: head.tail, closed: head.closed, producer }
+  if (before === undefined) {
+    if (holds(head.contentType, last.stored, request.body)) throw unclear(connection, path)
+    return null
+  }
+  const isThere = await standsBetween(connection, path, before, head, request.body)
+  return isThere ? { outcome: 'appended', tail: head.tail, closed: head.closed, producer } : null
 }
 
 /** The entry is there without the close that came with it: the server stores that later, as it does the producer's state (D13). */

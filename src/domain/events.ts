@@ -61,7 +61,7 @@ export function slashCommand(command: SlashCommand, atMs: number): StateEvent {
   return {
     type: 'slash_command',
     key: command.name,
-    value: { ...(command as unknown as JsonObject), source: 'static', updated_at: iso(atMs) },
+    value: { ...(command as unknown as JsonObject), source: 'static', updated_at: iso(atMs) }, // an interface has no index signature
     headers: { operation: 'insert' },
   }
 }

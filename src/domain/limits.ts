@@ -352,4 +352,4 @@ export type Limits = Readonly<Record<LimitName, number>>
 
 export const defaultLimits: Limits = Object.fromEntries(
   Object.entries(limitDefinitions).map(([name, definition]) => [name, definition.default]),
-) as unknown as Limits
+) as unknown as Limits // fromEntries forgets the names of the keys

@@ -25,5 +25,6 @@ export const dispatchPolicy = z.strictObject({
     .max(1),
 }) as unknown as z.ZodType<DispatchPolicy> // an array of exactly one is the tuple
 
+/** `map` forgets how many values there are: hence the cast. */
 export const oneOf = <const Values extends readonly [string, string, ...string[]]>(...values: Values) =>
   z.union(values.map((value) => z.literal(value)) as unknown as readonly [z.ZodLiteral<Values[number]>, z.ZodLiteral<Values[number]>])

@@ -36,7 +36,6 @@ export class OriginLanes {
   /** Runs `work`, which never rejects, when its turn comes; false: too much waits already. */
   add(origin: string, work: () => Promise<void>): boolean {
     const lane = this.#lanes.get(origin) ?? { running: 0, waiting: [] }
-    this.#lanes.set(origin, lane)
     if (this.#running < this.#bounds.most && lane.running < this.#bounds.perOrigin && lane.waiting.length === 0) {
       this.#run(origin, lane, work)
       return true
@@ -44,6 +43,7 @@ export class OriginLanes {
     if (this.#waiting >= this.#bounds.maxWaiting) return false
     this.#waiting += 1
     lane.waiting.push(work)
+    this.#lanes.set(origin, lane)
     return true
   }
 
@@ -59,6 +59,7 @@ export class OriginLanes {
 
   #run(origin: string, lane: Lane, work: () => Promise<void>): void {
     lane.running += 1
+    this.#lanes.set(origin, lane)
     this.#running += 1
     const ended = () => this.#ended(origin, lane)
     work().then(ended, ended)

@@ -11,7 +11,7 @@ import { LRUCache } from 'lru-cache'
 import type { Json, JsonObject, JsonSchema, SchemaMap } from './entity.js'
 import type { Violation } from './errors.js'
 import { isObject } from './json-shape.js'
-import { boundedPattern, PatternTooSlow } from './patterns.js'
+import { boundedPattern, PatternTooSlow, withinPatternTime } from './patterns.js'
 import { hasDuplicates } from './unique-items.js'
 
 const allowed: ReadonlySet<string> = new Set(
@@ -130,15 +130,19 @@ export function schemaProblem(schema: JsonSchema): string | null {
 /** Where `value` violates `schema`; empty when it does not. */
 export function validate(schema: JsonSchema, value: unknown): Violation[] {
   try {
-    const validator = compiled(schema)
-    if (validator.accepts(value)) return []
-    if (isLarge(value)) return violations(validator.accepts.errors)
-    validator.collect ??= compile(executable(schema) as JsonSchema, { allErrors: true })
-    validator.collect(value)
-    return violations(validator.collect.errors)
+    return withinPatternTime(() => violationsOf(schema, value))
   } catch (failure) {
     return [{ path: '/', message: undecidable(failure) }]
   }
+}
+
+function violationsOf(schema: JsonSchema, value: unknown): Violation[] {
+  const validator = compiled(schema)
+  if (validator.accepts(value)) return []
+  if (isLarge(value)) return violations(validator.accepts.errors)
+  validator.collect ??= compile(executable(schema) as JsonSchema, { allErrors: true })
+  validator.collect(value)
+  return violations(validator.collect.errors)
 }
 
 /** J1: a schema that refers to itself without end, a pattern that backtracks without end, a row from before these checks. */

@@ -18,7 +18,7 @@ export interface StreamAccessRequest {
   readonly principal: JudgedPrincipal
   readonly method: string
   readonly path: StreamPath
-  /** `Stream-Forked-From`, as sent. */
+  /** `Stream-Forked-From`, as sent; it says something of a PUT only. */
   readonly forkedFrom?: string
   /** `electric-owner-entity`, as sent. */
   readonly owner?: string
@@ -39,7 +39,7 @@ export class StreamAccess {
 
   /** Passes, or throws the refusal. Every stream request asks here before its body is read. */
   async check({ principal, method, path, forkedFrom, owner }: StreamAccessRequest): Promise<void> {
-    if (forkedFrom !== undefined) await this.#checkPath(principal, 'GET', sourcePath(forkedFrom)) // first: the other leaves links
+    if (method === 'PUT' && forkedFrom !== undefined) await this.#checkPath(principal, 'GET', sourcePath(forkedFrom)) // first: the other leaves links
     await this.#checkPath(principal, method === 'HEAD' ? 'GET' : method, path, owner)
   }
 

@@ -59,6 +59,20 @@ describe('validating a value', () => {
     expect(Date.now() - started).toBeLessThan(2_000)
   })
 
+  it.each([
+    ['bounded repetitions', '^x{0,600}x{0,600}x{0,600}x{0,600}y', 'x'.repeat(1_900)],
+    ['optional characters', `^${'a?'.repeat(40)}${'a'.repeat(40)}$`, 'a'.repeat(39)],
+    ['alternatives', `^${'(a|a)'.repeat(40)}$`, `${'a'.repeat(39)}b`],
+  ])('gives up %s that multiply', (_, pattern, text) => {
+    expect(messages({ pattern }, text)).toEqual(['/ pattern could not be decided in time'])
+  })
+
+  it('gives up many matches that are slow together', () => {
+    const texts = Array.from({ length: 2_000 }, () => `${'a'.repeat(18)}!`)
+
+    expect(messages({ items: { pattern: '^(a|a)+$' } }, texts)).toEqual(['/ pattern could not be decided in time'])
+  })
+
   it('decides patterns that only look dangerous', () => {
     expect(messages({ pattern: '^(ab)+$' }, 'ababab')).toEqual([])
     expect(messages({ pattern: '^[\\w-.]+$' }, 'a-b.c')).toEqual([])

@@ -18,6 +18,7 @@ import { type EntityUrl, entityOfMainStream, type Offset, type StreamPath } from
 import { projectionChanges } from '../domain/projection.js'
 import type { Transaction } from '../registry/database.js'
 import type { ProjectionRow } from '../registry/projections.js'
+import { jsonItems } from '../streams/protocol/json-items.js'
 import type { AppendRequest, AppendVerdict, CreateRequest, CreateVerdict, DeleteVerdict, StreamAppend } from '../streams/store.js'
 import { isSame } from './wake-tokens.js'
 
@@ -103,14 +104,7 @@ export const resumedBy = (appends: readonly PipelineAppend[], statuses: Readonly
 
 /** Items of a JSON body; nothing for what is no JSON. */
 export function itemsOf(request: AppendRequest & { readonly events?: readonly unknown[] }): readonly unknown[] {
-  if (request.events !== undefined) return request.events
-  if (request.body.length === 0) return []
-  try {
-    const parsed: unknown = JSON.parse(request.body.toString('utf8'))
-    return Array.isArray(parsed) ? parsed : [parsed]
-  } catch {
-    return []
-  }
+  return request.events ?? jsonItems(request.body) ?? []
 }
 
 /** The projection rows of one entry that was appended to `path`; streams other than main streams have none. */

@@ -286,6 +286,7 @@ describe.each(['postgres', 'http'] as const)('a wake, streams: %s,', (streams) =
 
       expect(await attempt([note('a'), bad])).toEqual([422, 'SCHEMA_VALIDATION_FAILED'])
       expect(await attempt([note('a'), { ...note('c'), type: 'unheard' }])).toEqual([422, 'UNKNOWN_EVENT_TYPE'])
+      expect(await attempt(`\u{feff}${JSON.stringify([bad])}`)).toEqual([422, 'SCHEMA_VALIDATION_FAILED']) // a byte order mark is stored with nothing
       expect(await attempt([bad], 'wrong')).toEqual([401, 'UNAUTHORIZED'])
       expect(await attempt({ ...bad, headers: { operation: 'delete' }, old_value: { words: 1 } })).toEqual([
         422,

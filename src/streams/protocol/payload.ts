@@ -6,12 +6,12 @@
  *     offsets have a fixed width, so under the lock `stamp` only writes 33 bytes to each place.
  * P3  Nothing is lost on the way: member order, `\u0000` and lone surrogates survive (`JSON.stringify` escapes them).
  */
-import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { type Offset, zeroOffset } from '../../domain/ids.js'
 import { isObject } from '../../domain/json-shape.js'
 import { marksOf } from '../../domain/marks.js'
 import type { StreamRefusal } from '../store.js'
+import { jsonItems } from './json-items.js'
 import { emptyArray, invalidJson } from './refusals.js'
 
 export interface Payload {
@@ -31,15 +31,13 @@ const placeholder = `${randomBytes(16).toString('hex')}_`
 const placeholderBytes = Buffer.from(placeholder, 'latin1')
 if (placeholder.length !== zeroOffset.length) throw new Error('an offset does not fit its place')
 
-const byteOrderMark = '\u{feff}'
-
 export const bytesPayload = (body: Buffer): Payload => (body.length === 0 ? nothing : { bytes: body, places: [], marks: 0 })
 
 /** The body of a PUT: `[]` and no body make an empty stream. */
 export function firstPayload(json: boolean, body: Buffer | undefined): Payload | StreamRefusal {
   if (body === undefined || body.length === 0) return nothing
   if (!json) return bytesPayload(body)
-  const items = itemsOf(body)
+  const items = jsonItems(body)
   if (items === null) return invalidJson
   return items.length === 0 ? nothing : jsonPayload(items)
 }
@@ -47,7 +45,7 @@ export function firstPayload(json: boolean, body: Buffer | undefined): Payload |
 /** The body of a POST. */
 export function appendPayload(json: boolean, body: Buffer): Payload | StreamRefusal {
   if (!json) return bytesPayload(body)
-  const items = itemsOf(body)
+  const items = jsonItems(body)
   if (items === null) return invalidJson
   return items.length === 0 ? emptyArray : jsonPayload(items)
 }
@@ -60,18 +58,6 @@ export function stamp(payload: Payload, offset: Offset): Buffer {
 
 /** The items of stored JSON data (P1). */
 export const storedItems = (data: Buffer | string): readonly unknown[] => JSON.parse(`[${data.toString()}]`)
-
-/** The items of a body, an array flattened one level; null where it is no JSON. */
-function itemsOf(body: Buffer): readonly unknown[] | null {
-  if (!isUtf8(body)) return null
-  const text = body.toString('utf8')
-  try {
-    const value: unknown = JSON.parse(text.startsWith(byteOrderMark) ? text.slice(1) : text)
-    return Array.isArray(value) ? value : [value]
-  } catch {
-    return null
-  }
-}
 
 export function jsonPayload(items: readonly unknown[]): Payload | StreamRefusal {
   const events = items.filter(isStateEvent)

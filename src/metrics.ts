@@ -24,7 +24,7 @@ export const metricDefinitions = {
   agents_http_request_duration_seconds: {
     type: 'histogram',
     labels: ['method', 'route', 'status'],
-    help: 'From the arrival of a request to the end of its answer, by route template. Held reads last as long as they are held.',
+    help: 'From the arrival of a request to the end of its answer, by route template. Held reads last as long as they are held. Status 499: its client left before the answer began.',
   },
   agents_batch_items: { type: 'histogram', labels: ['kind'], help: 'Items of a group commit: spawns, closes, appends.' },
   agents_batch_wait_seconds: { type: 'histogram', labels: ['kind'], help: 'How long the first item of a batch waited for it.' },

@@ -32,6 +32,7 @@ import { presentedToken } from './tokens.js'
 import { tracedRequests } from './tracing.js'
 import { routedUrl } from './urls.js'
 import { wakeCallbacks } from './wake-callbacks.js'
+import { whenOver } from './when-over.js'
 
 const healthPath = '/_electric/health'
 const healthDocumentation: RouteDocumentation = {
@@ -109,9 +110,9 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
 
 function observed(app: FastifyInstance, { observeRequest }: Parts): void {
   if (observeRequest === undefined) return
-  app.addHook('onResponse', async ({ method, routeOptions }, reply) => {
-    observeRequest({ method, route: routeOptions.url ?? '', status: reply.statusCode, seconds: reply.elapsedTime / 1_000 })
-  })
+  whenOver(app, ({ method, routeOptions }, { elapsedTime }, status) =>
+    observeRequest({ method, route: routeOptions.url ?? '', status, seconds: elapsedTime / 1_000 }),
+  )
 }
 
 function isRead(method: string): boolean {

@@ -2,6 +2,7 @@
 import { context, propagation, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { tracer } from '../activities/tracing.js'
+import { whenOver } from './when-over.js'
 
 const serverErrors = 500
 
@@ -17,11 +18,10 @@ export function tracedRequests(app: FastifyInstance, tenant: string): void {
     return context.with(trace.setSpan(parent, span), done) // what the request does from here on is below its span
   })
 
-  app.addHook('onResponse', (request, reply, done) => {
+  whenOver(app, (request, _reply, status) => {
     const span = spans.get(request)
-    span?.setAttributes({ 'http.route': request.routeOptions.url ?? '', 'http.status_code': reply.statusCode })
-    if (reply.statusCode >= serverErrors) span?.setStatus({ code: SpanStatusCode.ERROR })
+    span?.setAttributes({ 'http.route': request.routeOptions.url ?? '', 'http.status_code': status })
+    if (status >= serverErrors) span?.setStatus({ code: SpanStatusCode.ERROR })
     span?.end()
-    done()
   })
 }

@@ -45,6 +45,21 @@ describe('the metrics', () => {
     expect(text).not.toContain('secret-name')
   })
 
+  it.each([
+    ['a held read', 'long-poll', 499],
+    ['a live read', 'sse', 200],
+  ])('count %s that its client leaves', async (_, live, status) => {
+    await wire.spawned(`/chat/${live}`)
+    const url = `${wire.url}/chat/${live}/main?offset=now&live=${live}`
+    const series = `agents_http_request_duration_seconds_count{method="GET",route="*",status="${status}"}`
+
+    await eventually(async () => {
+      const read = fetch(url, { signal: AbortSignal.timeout(200) }).then(async (response) => await response.text())
+      await expect(read).rejects.toThrow()
+      return seriesIn(await scrape(), series) >= 1
+    })
+  })
+
   it('are those that are documented, each with its help', async () => {
     const text = await scrape()
 

@@ -14,10 +14,14 @@ export interface ResultOptions<Answer> {
   readonly signal: AbortSignal
 }
 
+/** The SDK cannot be told to stop asking: it asks for as long, then the signal is looked at. */
+const askedForMs = 60_000
+
 export async function workflowResult<Answer>({ handle, refused, outcome, signal }: ResultOptions<Answer>): Promise<readonly Answer[]> {
   for (;;) {
     try {
-      return (await handle.result()) as readonly Answer[]
+      const answer = await handle.client.connection.withDeadline(Date.now() + askedForMs, async () => await handle.result())
+      return answer as readonly Answer[]
     } catch (failure) {
       const refusal = refusalOf(failure)
       if (refusal !== null) return refused(refusal)

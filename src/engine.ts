@@ -129,8 +129,17 @@ function streamParts(
     }
     return { streams, pipeline, appends, tails: foreignTails(database, pipeline) }
   }
-  const store = new PostgresStreams({ database, limits })
-  const pipeline = new PostgresPipeline({ database, store, streams: store.transactional, waking, limits, ...given('observe', observe) })
+  const warn = (failure: unknown, text: string) => log.warn({ err: failure }, text)
+  const store = new PostgresStreams({ database, limits, warn })
+  const pipeline = new PostgresPipeline({
+    database,
+    store,
+    streams: store.transactional,
+    waking,
+    limits,
+    warn,
+    ...given('observe', observe),
+  })
   const appends: Appends = {
     kind: 'transaction',
     createIn: (tx, made) => pipeline.createIn(tx, made),

@@ -11,7 +11,7 @@
  */
 import type { RedeliveryVerdict } from '../activities/parts.js'
 import type { EntityStatus } from '../domain/entity.js'
-import { errors } from '../domain/errors.js'
+import { AgentsError, errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
@@ -242,7 +242,7 @@ export class Deliveries {
     }
     const acks = links.flatMap(({ path, tail, acked }) => (tail === null || tail <= acked ? [] : [{ path, offset: tail }]))
     const { wake_id: wakeId, generation, attempts: attempt } = wake
-    await claims.callback({ wakeId, generation, attempt, acks, ends: 'done' }).catch(() => undefined) // L4: fenced meanwhile
+    await claims.callback({ wakeId, generation, attempt, acks, ends: 'done' }).catch(unlessFenced) // L4
     return over('done')
   }
 
@@ -288,6 +288,11 @@ export const ackedBy = (links: readonly LinkState[]): Readonly<Record<string, st
 function originOf({ type, webhookUrl }: StartedWake): string {
   if (type === 'pull-wake') return pullOrigin
   return webhookUrl !== null && URL.canParse(webhookUrl) ? new URL(webhookUrl).origin : ''
+}
+
+/** What else keeps a done from being written down leaves its delivery undone (L1): whoever carries it out is told. */
+function unlessFenced(failure: unknown): void {
+  if (!(failure instanceof AgentsError && failure.refusal.code === 'FENCED')) throw failure
 }
 
 /** `false` where the wake is about no entity. */

@@ -70,6 +70,8 @@ export interface PostgresPipelineParts {
   readonly waking: Waking
   readonly limits: Limits
   readonly observe?: BatchObserver
+  /** Told why an append was refused that Postgres could not take: its caller is not. */
+  readonly warn?: (failure: unknown, text: string) => void
 }
 
 export class PostgresPipeline implements Pipeline {
@@ -77,14 +79,16 @@ export class PostgresPipeline implements Pipeline {
   readonly #store: StreamStore
   readonly #streams: TransactionalStreams
   readonly #waking: Waking
+  readonly #warn: (failure: unknown, text: string) => void
   readonly #commits: GroupCommit<PipelineAppend, PipelineVerdict>
   readonly #creates: GroupCommit<PipelineCreate, CreateVerdict>
 
-  constructor({ database, store, streams, waking, limits, observe }: PostgresPipelineParts) {
+  constructor({ database, store, streams, waking, limits, observe, warn = () => undefined }: PostgresPipelineParts) {
     this.#database = database
     this.#store = store
     this.#streams = streams
     this.#waking = waking
+    this.#warn = warn
     this.#creates = new GroupCommit((creates) => this.#commitCreates(creates), {
       maxBatch: limits.maxAppendBatch,
       turns: database.turns,
@@ -213,6 +217,7 @@ export class PostgresPipeline implements Pipeline {
       return verdict ?? { outcome: 'barred', error: errors.INTERNAL_SERVER_ERROR() }
     } catch (failure) {
       if (isConnectionFailure(failure)) throw failure
+      this.#warn(failure, `an append to ${append.path} was not taken`)
       return { outcome: 'barred', error: errors.INTERNAL_SERVER_ERROR() }
     }
   }

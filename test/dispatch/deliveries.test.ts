@@ -18,6 +18,7 @@ let pipeline: PostgresPipeline
 let dispatch: Dispatch
 let receiver: Server
 let target = ''
+let answer: object = { ok: true }
 const started: StartedWake[] = []
 const received: string[] = []
 
@@ -29,7 +30,7 @@ beforeAll(async () => {
     request.on('end', () => {
       const { wake_id } = JSON.parse(Buffer.concat(chunks).toString('utf8')) as { readonly wake_id: string }
       received.push(wake_id)
-      response.end('{"ok":true}')
+      response.end(JSON.stringify(answer))
     })
   })
   await new Promise<void>((listening) => receiver.listen(0, '127.0.0.1', listening))
@@ -104,4 +105,21 @@ it('deliveries that are due are handed out in turn, and none twice within its ti
   ].flat(2)
 
   expect(looks.map(({ wakeId }) => wakeId).sort()).toEqual([...ids].sort())
+})
+
+it('a done that could not be written down is no done: its wake is delivered again', async () => {
+  const wake = await aWake('unwritten')
+  answer = { done: true }
+  await fresh.database.query(sql`
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not now''; END'`)
+  await fresh.database.query(sql`
+    CREATE TRIGGER refuse BEFORE UPDATE ON subscriptions FOR EACH ROW WHEN (OLD.id = 'unwritten' AND NEW.wake_id IS NULL) EXECUTE FUNCTION refuse()`)
+
+  await expect(dispatch.deliveries.attempt(wake)).rejects.toThrow('not now')
+  await fresh.database.query(sql`DROP TRIGGER refuse ON subscriptions`)
+
+  expect(await dispatch.deliveries.redeliver(wake.wakeId)).toEqual({ state: 'over' })
+  expect(timesReceived(wake)).toBe(2)
+  const { rows } = await fresh.database.query(sql`SELECT wake_id, due_at FROM subscriptions WHERE id = 'unwritten'`)
+  expect(rows).toEqual([{ wake_id: null, due_at: null }])
 })

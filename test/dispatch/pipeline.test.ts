@@ -25,7 +25,7 @@ interface Parts {
 /** Wakes are rows; nobody delivers them here. */
 const unheard = new Waking(defaultLimits, () => undefined)
 
-async function inPostgres(): Promise<Parts> {
+async function inPostgres(warned: unknown[] = []): Promise<Parts> {
   const fresh = await freshDatabase()
   const streams = new PostgresStreams({ database: fresh.database })
   const pipeline = new PostgresPipeline({
@@ -34,6 +34,7 @@ async function inPostgres(): Promise<Parts> {
     streams: streams.transactional,
     waking: unheard,
     limits: defaultLimits,
+    warn: (...warning) => warned.push(warning),
   })
   const stop = async () => {
     await streams.close()
@@ -87,7 +88,7 @@ async function keysOn({ streams }: Parts, path: StreamPath): Promise<unknown[]> 
 }
 
 describe.each([
-  ['with streams in Postgres', inPostgres],
+  ['with streams in Postgres', async () => await inPostgres()],
   ['with a foreign stream server', elsewhere],
 ])('the pipeline %s', (_name, start: () => Promise<Parts>) => {
   let parts: Parts
@@ -175,6 +176,33 @@ describe.each([
     await expect(failing).rejects.toThrow('no')
     const { rows } = await parts.fresh.database.query(sql`SELECT status FROM entities WHERE url = ${url}`)
     expect(rows[0]?.status).toBe('idle')
+  })
+})
+
+describe('an append that Postgres cannot take', () => {
+  const warned: unknown[] = []
+  let parts: Parts
+  beforeAll(async () => {
+    parts = await inPostgres(warned)
+  })
+  afterAll(async () => await parts.stop())
+
+  it('fails none of its batch, and the process says why it failed', async () => {
+    const paths = ['/plain/alone', '/plain/fine', '/plain/refused'] as StreamPath[]
+    for (const path of paths) await parts.streams.create(path, { contentType: json })
+    await parts.fresh.database.query(sql`
+      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not this one''; END'`)
+    await parts.fresh.database.query(sql`
+      CREATE TRIGGER refuse BEFORE UPDATE ON streams FOR EACH ROW WHEN (OLD.path = '/plain/refused') EXECUTE FUNCTION refuse()`)
+
+    const verdicts = await Promise.all(paths.map(async (path) => await parts.pipeline.append({ path, ...entry({ a: 1 }) }))) // the first goes alone
+
+    expect(verdicts).toMatchObject([
+      { outcome: 'appended' },
+      { outcome: 'appended' },
+      { outcome: 'barred', error: { refusal: { code: 'INTERNAL_SERVER_ERROR' } } },
+    ])
+    expect(warned).toEqual([[expect.objectContaining({ message: 'not this one' }), 'an append to /plain/refused was not taken']])
   })
 })
 

@@ -41,12 +41,15 @@ const sweepMs = 1_000
 export interface PostgresStreamsOptions {
   readonly database: Database
   readonly limits?: Limits
+  /** Told why streams that are gone could not be purged. */
+  readonly warn?: (failure: unknown, text: string) => void
 }
 
 export class PostgresStreams implements StreamStore {
   readonly transactional: TransactionalStreams
   readonly #database: Database
   readonly #limits: Limits
+  readonly #warn: (failure: unknown, text: string) => void
   readonly #watching: Watching
   readonly #opening: Opening
   readonly #appends: GroupCommit<PathAppend, AppendVerdict>
@@ -54,9 +57,10 @@ export class PostgresStreams implements StreamStore {
   readonly #sweeper: NodeJS.Timeout
   #sweep: Promise<void> | null = null
 
-  constructor({ database, limits = defaultLimits }: PostgresStreamsOptions) {
+  constructor({ database, limits = defaultLimits, warn = () => undefined }: PostgresStreamsOptions) {
     this.#database = database
     this.#limits = limits
+    this.#warn = warn
     this.#watching = new Watching(database)
     this.#opening = new Opening(database, limits)
     const bounds = {
@@ -153,10 +157,10 @@ export class PostgresStreams implements StreamStore {
     }
   }
 
-  /** Also what a crashed process left; failures are met again by the next sweep. */
+  /** Also what a crashed process left; what fails is tried again by the next sweep. */
   #sweepSoon(): void {
     this.#sweep ??= sweepStreams(this.#database)
-      .catch(() => undefined)
+      .catch((failure: unknown) => this.#warn(failure, 'streams that are gone could not be purged'))
       .finally(() => {
         this.#sweep = null
       })

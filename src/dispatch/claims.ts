@@ -4,7 +4,7 @@
  * M1  A wake has one holder: whoever claims it with its claim token, or claims its subscription first. A second claim of the same wake by the same
  *     token answers the same; the token of another delivery of it (the handler had answered too late) is FENCED, so one run goes on.
  * M2  What a callback says counts only for the wake that its token was made for, while that is in flight (K4); everything else is FENCED.
- * M3  A wake that ends leaves its subscription idle or with the next wake, its entity with nobody working on it, and its tokens worthless: one transaction.
+ * M3  A wake that ends, also one that nobody may work on now, leaves its subscription idle or with the next wake, its entity with nobody working on it, and its tokens worthless: one transaction.
  * M4  Locks are taken in the order of the house: entities, (streams,) subscriptions. Which entity a wake will be about shows only behind the lock of its
  *     subscription: who does not hold that entity lets go, and takes both in their order.
  *
@@ -25,7 +25,7 @@ import { endWakes, type LockedWake, lockSubscription, lockWakeEntities, lockWake
 import type { Stopping } from './stopping.js'
 import { type Callback, type CallbackEffect, firstPending, WakeProgress } from './wake-progress.js'
 import { type DeliveryIdentity, hashOfToken, type WakeTokens } from './wake-tokens.js'
-import { newWakeId, type Waking } from './waking.js'
+import { asHeldBack, newWakeId, type Waking } from './waking.js'
 
 export interface ClaimsParts {
   readonly database: Database
@@ -151,7 +151,8 @@ export class Claims {
   async giveBack({ id, wake_id, wake_path, lost_leases }: LockedWake): Promise<void> {
     await this.#parts.database.transaction(async (tx) => {
       await lockSubscription(tx, id)
-      await Promise.all([endWakes(tx, [asHeldBack({ wake_id, lost_leases })]), dropLink(tx, id, wake_path)])
+      await dropLink(tx, id, wake_path)
+      await this.#parts.waking.holdBack(tx, [{ id, wake_id, lost_leases }])
     })
   }
 
@@ -182,7 +183,8 @@ export class Claims {
         return { writes: wake.wake_entity_url !== null }
       })
       const entities = [...admitted.keys()].map((id) => wakes.get(id)?.wake_entity_url ?? null)
-      tx.last(() => Promise.all([this.#take(tx, [...admitted.values()], entities), endWakes(tx, [...heldBack].map(asHeldBack))]))
+      if (heldBack.size > 0) await this.#parts.waking.holdBack(tx, [...heldBack])
+      tx.last(() => this.#take(tx, [...admitted.values()], entities))
       return verdicts
     })
   }
@@ -234,13 +236,15 @@ export class Claims {
     if (locked.wake_id !== null && locked.has_lease) return { outcome: 'taken', holder: locked.holder ?? '', generation: locked.generation }
     if (!locked.holds_entity) throw new BeginAgain()
     const links = await linksOf(tx, [subscriptionId])
+    const { wake_id } = locked
+    const isOutstanding = wake_id !== null && links.some(({ path, entity_status }) => path === locked.wake_path && mayWake(entity_status))
     const pending = firstPending(links)
+    if (wake_id !== null && (!isOutstanding || pending === undefined)) await endWakes(tx, [asHeldBack({ ...locked, wake_id })])
     if (pending === undefined) {
-      if (locked.wake_id === null) return { outcome: 'no-work' }
-      await endWakes(tx, [asHeldBack({ wake_id: locked.wake_id, lost_leases: locked.lost_leases })])
-      return { outcome: links.some(({ entity_status }) => !mayWake(entity_status)) ? 'held-back' : 'no-work' } // its streams are gone
+      const isHeldBack = wake_id !== null && links.some(({ entity_status }) => !mayWake(entity_status))
+      return { outcome: isHeldBack ? 'held-back' : 'no-work' } // or its streams are gone
     }
-    if (locked.wake_id === null) {
+    if (!isOutstanding) {
       const entityUrl = pending.entity_status === null ? null : urlOf(pending)
       if (entityUrl !== null && entityUrl !== locked.held_entity) return { outcome: 'unheld', entityUrl }
       const begun = { id: subscriptionId, wakeId: newWakeId(), path: pending.path, entityUrl }
@@ -272,7 +276,3 @@ const asReleased = ({ wake, acks }: CallbackEffect) => ({
   acked: Object.fromEntries(acks.map(({ path, offset }) => [path, offset])),
   lostLeases: 0,
 })
-
-/** A wake that nobody may work on now: its work stays pending. */
-export const asHeldBack = ({ wake_id, lost_leases }: Pick<LockedWake, 'wake_id' | 'lost_leases'>) =>
-  ({ wakeId: wake_id, as: 'expired', acked: {}, lostLeases: lost_leases }) as const

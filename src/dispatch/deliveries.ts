@@ -23,7 +23,7 @@ import { setIdle, setRunning } from '../registry/entity-work.js'
 import { hasPending, type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import { endWakes, type LockedWake, lockWakeEntities, lockWakes } from '../registry/wakes.js'
 import { Announcements } from './announcements.js'
-import { type AwaitedClaim, asHeldBack, type Claims } from './claims.js'
+import type { AwaitedClaim, Claims } from './claims.js'
 import { OriginLanes } from './origin-lanes.js'
 import { type Outbound, OutboundFailure } from './outbound.js'
 import type { Pipeline } from './pipeline.js'
@@ -32,11 +32,13 @@ import type { Signing } from './signing.js'
 import type { Stopping } from './stopping.js'
 import { enrichedWake, plainWake, primaryFirst, type WakeFacts } from './wake-body.js'
 import type { WakeTokens } from './wake-tokens.js'
+import { asHeldBack, type Waking } from './waking.js'
 
 export interface DeliveriesParts {
   readonly database: Database
   readonly pipeline: Pipeline
   readonly claims: Claims
+  readonly waking: Pick<Waking, 'holdBack'>
   readonly stopping: Stopping
   readonly tokens: WakeTokens
   readonly signing: Signing
@@ -151,7 +153,7 @@ export class Deliveries {
 
   /** L2: rows, links and entities of those that are this process's to deliver; whoever takes no work now ends here, and keeps it. */
   async #beginAll(wakes: readonly StartedWake[]): Promise<readonly (Begun | null)[]> {
-    const { database, limits } = this.#parts
+    const { database, limits, waking } = this.#parts
     const wakeIds = [...new Set(wakes.map(({ wakeId }) => wakeId))]
     const { begun, stopping } = await database.transaction(async (tx) => {
       const [statuses, rows, mine, links, heads] = await Promise.all([
@@ -166,7 +168,8 @@ export class Deliveries {
       const heldBack = ours.filter(isIdle)
       const delivered = ours.filter((wake) => !isIdle(wake))
       const running = delivered.filter(({ type }) => type === 'webhook').flatMap(({ wake_entity_url }) => wake_entity_url ?? [])
-      tx.last(() => Promise.all([setRunning(tx, running, Date.now()), endWakes(tx, heldBack.map(asHeldBack))]))
+      if (heldBack.length > 0) await waking.holdBack(tx, heldBack)
+      tx.last(() => setRunning(tx, running, Date.now()))
       return {
         begun: new Map(delivered.map((wake) => [wake.wake_id, begunOf(wake, links, heads)])),
         stopping: heldBack.flatMap(({ wake_entity_url: url }) => (url !== null && statuses.get(url) === 'stopping' ? [url] : [])),
@@ -242,7 +245,7 @@ export class Deliveries {
     }
     const acks = links.flatMap(({ path, tail, acked }) => (tail === null || tail <= acked ? [] : [{ path, offset: tail }]))
     const { wake_id: wakeId, generation, attempts: attempt } = wake
-    await claims.callback({ wakeId, generation, attempt, acks, ends: 'done' }).catch(unlessFenced) // L4
+    await claims.callback({ wakeId, generation, attempt, acks, acksShown: true, ends: 'done' }).catch(unlessFenced) // L4
     return over('done')
   }
 
@@ -268,9 +271,10 @@ export class Deliveries {
     const isStopping = url !== null && statuses.get(url) === 'stopping'
     const isDead = failures >= limits.maxDeliveryAttempts || wake.age_ms > limits.maxDeliveryAgeMs || isStopping
     const delayMs = retryInMs(failures, askedMs)
-    if (isDead) {
+    if (isStopping) await this.#parts.waking.holdBack(tx, [wake])
+    else if (isDead) {
       await endWakes(tx, [asHeldBack(wake)])
-      if (!isStopping) await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
+      await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
     } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
     if (url !== null) await setIdle(tx, [url], Date.now())
     const stopping = isStopping ? url : null

@@ -71,6 +71,7 @@ export async function buildDispatch(given: {
     database,
     pipeline,
     claims,
+    waking,
     stopping,
     tokens,
     signing,

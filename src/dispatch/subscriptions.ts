@@ -18,11 +18,12 @@ import { setIdle } from '../registry/entity-work.js'
 import { deleteSubscription, insertSubscription, linkAtTails, setWebhookUrl, unlinkExplicit } from '../registry/subscription-editing.js'
 import { findSubscription, type LinkState, linksOf, ownPatterns, type StoredSubscription } from '../registry/subscriptions.js'
 import { endWakes, lockEntityOfSubscription, lockSubscription } from '../registry/wakes.js'
-import { asHeldBack, type CallbackAnswer, type ClaimedWake, type Claims } from './claims.js'
+import type { CallbackAnswer, ClaimedWake, Claims } from './claims.js'
 import type { Stopping } from './stopping.js'
 import type { Tails } from './tails.js'
 import type { Callback } from './wake-progress.js'
 import type { WakeTokens } from './wake-tokens.js'
+import { asHeldBack } from './waking.js'
 import { type WebhookUrlOptions, webhookUrl } from './webhook-urls.js'
 
 /** Which subscription, on which view. */

@@ -19,6 +19,8 @@ export interface Callback {
   /** What its body says beside. */
   readonly said?: { readonly wakeId?: string; readonly generation?: number }
   readonly acks: readonly { readonly path: StreamPath; readonly offset: string }[]
+  /** They are of what a delivery showed (spec/06 §4): one that does not fit any more is passed over, and refuses nothing. */
+  readonly acksShown?: boolean
   /** `done`: the wake is over; `release`: it is given back. */
   readonly ends?: 'done' | 'release'
 }
@@ -51,8 +53,8 @@ export class WakeProgress {
       const link = links.find((known) => known.path === path)
       const offset = ackedOffset(text)
       const refusal = refuseAck(link, offset)
-      if (refusal !== null) return errors.INVALID_OFFSET(refusal)
-      acks.push({ subscriptionId: wake.id, path, offset })
+      if (refusal === null) acks.push({ subscriptionId: wake.id, path, offset })
+      else if (!callback.acksShown) return errors.INVALID_OFFSET(refusal)
     }
     const moved = links.map((link) => ({ ...link, acked: furthest(acks, link) }))
     this.#links.set(wake.id, moved)

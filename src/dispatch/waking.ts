@@ -32,12 +32,14 @@ import {
   holdSubscriptions,
   insertEntitySubscriptions,
   insertLinks,
+  linksOf,
   mayWake,
   type PatternSubscription,
   patternsAt,
   sharePatterns,
 } from '../registry/subscriptions.js'
-import { lockSubscribers, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
+import { endWakes, type LockedWake, lockSubscribers, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
+import { firstPending } from './wake-progress.js'
 
 export interface Appended {
   readonly path: StreamPath
@@ -83,6 +85,12 @@ const matching = (streams: readonly Pick<MadeStream, 'path' | 'copied'>[], patte
         .filter(({ mount, pattern, wake_stream }) => path !== wake_stream && matches(mount, pattern, path))
         .map(({ id }) => ({ subscriptionId: id, path, acked: copied })),
     )
+
+type HeldBack = Pick<LockedWake, 'id' | 'wake_id' | 'lost_leases'>
+
+/** A wake that nobody may work on now: its work stays pending. */
+export const asHeldBack = ({ wake_id, lost_leases }: Omit<HeldBack, 'id'>) =>
+  ({ wakeId: wake_id, as: 'expired', acked: {}, lostLeases: lost_leases }) as const
 
 export const newWakeId = (): string => `w_${randomBytes(12).toString('hex')}`
 
@@ -219,6 +227,18 @@ export class Waking {
     )
     if (started.length > 0) tx.afterCommit(() => this.#deliver(started))
     return started
+  }
+
+  /** Ends wakes that nobody may work on now, whose subscriptions are locked: their work stays pending, what else is pending there starts the next ones. */
+  async holdBack(tx: Transaction, wakes: readonly HeldBack[]): Promise<void> {
+    const ids = wakes.map(({ id }) => id)
+    const links = await linksOf(tx, ids)
+    await endWakes(tx, wakes.map(asHeldBack))
+    const next = ids.flatMap((id) => firstPending(links.filter(({ subscription_id }) => subscription_id === id)) ?? [])
+    await this.start(
+      tx,
+      next.map(({ subscription_id, path }) => ({ id: subscription_id, path })),
+    )
   }
 
   #lostBy(appended: readonly Appended[], subscribers: readonly Subscriber[]) {

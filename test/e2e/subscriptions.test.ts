@@ -2,7 +2,7 @@
 import { eventually } from '../support/eventually.js'
 import { Receiver } from '../support/receiver.js'
 import { Subscriber } from '../support/subscriber.js'
-import { refusal, Wire } from '../support/wire.js'
+import { expectStatus, refusal, Wire } from '../support/wire.js'
 
 const views = [
   ['postgres', ''],
@@ -232,6 +232,26 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
     await eventually(async () => (await subscriber.ackedOf(id, path)) === later)
   })
 
+  it('a webhook that answers done ends its wake, also where a stream that it was shown has left meanwhile', async () => {
+    let answerNow = () => undefined as unknown
+    const until = new Promise((resolve) => {
+      answerNow = () => resolve(undefined) as unknown
+    })
+    receiver.answer = { body: { done: true }, until }
+    const [id, stays, leaves] = [subscriber.fresh('sub'), subscriber.fresh('plain/stays'), subscriber.fresh('plain/leaves')]
+    for (const path of [stays, leaves]) await subscriber.stream(path)
+    await subscriber.made(id, webhook({ streams: [stays, leaves] }))
+    for (const path of [leaves, stays]) await subscriber.append(path, {})
+    await eventually(() => receiver.of(id).length === 1)
+
+    expect((await subscriber.ask('DELETE', `${id}/streams/${encodeURIComponent(leaves)}`)).status).toBe(204)
+    const later = await subscriber.append(stays, {})
+    answerNow()
+
+    await eventually(async () => (await subscriber.ackedOf(id, stays)) === later)
+    expect(receiver.of(id).map(({ body }) => body.generation)).toEqual([1, 2])
+  })
+
   it('a webhook that fails is shown as failed until it is well', async () => {
     receiver.answer = { status: 500 }
     const [id, path] = [subscriber.fresh('sub'), subscriber.fresh('plain/failing')]
@@ -458,5 +478,37 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
       expect([url, status, (body as { error: { code: string } }).error.code]).toEqual([url, 400, 'WEBHOOK_URL_REJECTED'])
     }
     expect((await subscriber.ask('GET', id)).status).toBe(404)
+  })
+
+  if (prefix !== '') return // the rest is about entities, whose streams are not below /v1/stream
+
+  it.each(['SIGSTOP', 'SIGKILL'])('a webhook whose wake meets an entity after %s is told of the others', async (signal) => {
+    receiver.answer = { status: 500 }
+    const [id, type] = [subscriber.fresh('sub'), subscriber.fresh('kind')]
+    await subscriber.wire.register(type)
+    await subscriber.made(id, webhook({ pattern: `${type}/**` }))
+    await subscriber.wire.spawned(`/${type}/one`)
+    await eventually(() => receiver.of(id).length === 1)
+
+    expectStatus(200, await subscriber.wire.signal(`/${type}/one`, { signal }))
+    receiver.answer = { body: { done: true } }
+    await subscriber.wire.spawned(`/${type}/two`)
+
+    await eventually(async () => (await subscriber.ackedOf(id, `${type}/two/main`)) === (await subscriber.tailOf(`${type}/two/main`)))
+  })
+
+  it.each(['SIGSTOP', 'SIGKILL'])('a pull-wake about an entity after %s is not handed out: the next one is', async (signal) => {
+    const [id, type, wakes] = [subscriber.fresh('pull'), subscriber.fresh('kind'), subscriber.fresh('wakes/held')]
+    await subscriber.wire.register(type)
+    await subscriber.made(id, pull({ pattern: `${type}/**` }, `/${wakes}`))
+    await subscriber.wire.spawned(`/${type}/one`)
+    expectStatus(200, await subscriber.wire.signal(`/${type}/one`, { signal }))
+    await subscriber.wire.spawned(`/${type}/two`)
+
+    const claimed = await subscriber.claimed(id, 'worker-1')
+
+    expect(claimed.generation).toBe(2)
+    expect(await subscriber.wire.statusOf(`/${type}/two`)).toBe('running')
+    expect(await subscriber.wire.statusOf(`/${type}/one`)).toBe(signal === 'SIGSTOP' ? 'paused' : 'killed')
   })
 })

@@ -10,6 +10,7 @@ import type { Logger } from 'pino'
 import { ensurePrincipals } from './activities/principals.js'
 import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration } from './config.js'
+import { publicUrl } from './dispatch/public-url.js'
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
 import { Attachments } from './entities/attachments.js'
@@ -127,7 +128,7 @@ async function serve(
     authentication: authenticationOf(config, log, embedding),
     logger: log,
     ...(metrics === undefined ? {} : { observeRequest: metrics.observeRequest }),
-    publicUrl: () => config.baseUrl?.replace(/\/+$/, '') ?? url,
+    publicUrl: (path) => publicUrl(config.baseUrl ?? url, path),
     isStopping: () => stopping,
   })
   const inFlight = new InFlight(app.server)

@@ -2,11 +2,10 @@
 import type { Database } from '../registry/database.js'
 import { readSetting, writeSetting } from '../registry/settings.js'
 
-/** `base` may carry a path prefix and a query; both stay. */
+/** `base` may carry a path prefix and a query; both stay, and so does every letter of `path`. */
 export function publicUrl(base: string, path: string): string {
-  const url = new URL(base)
-  url.pathname = `${url.pathname.replace(/\/+$/, '')}${path}`
-  return url.href
+  const [place = '', query] = base.split(/\?(.*)/s, 2)
+  return `${place.replace(/\/+$/, '')}${path}${query === undefined ? '' : `?${query}`}`
 }
 
 /** The base URL as the servers of this tenant say it: a worker, which listens nowhere, reads it from the registry. */

@@ -43,6 +43,15 @@ export class StreamWriting {
     return verdict
   }
 
+  /** Throws where `path` is of an entity whose claim `token` is not: before a request is looked at more closely (spec/03 §8.2 row 3). */
+  async refuseStranger(path: StreamPath, token: string | null): Promise<void> {
+    const url = entityOfMainStream(path)
+    if (url === null) return
+    if (token === null) throw errors.INVALID_WRITE_TOKEN()
+    const nothing = { path, contentType: '', body: Buffer.alloc(0) }
+    await this.#refuseUnlessCurrent({ ...nothing, writer: { to: url, tokenHash: hashOfToken(token) } })
+  }
+
   /** R2: never a main stream, also where a foreign stream server has lost one. */
   async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
     const head = entityOfMainStream(path) === null ? null : await this.#streams.head(path)

@@ -19,7 +19,9 @@ const contentTypes: Readonly<Record<string, string>> = {
 const undocumented = 'web pages'
 const prefix = '/__agent_ui/'
 
-export const isAgentUi = (path: string): boolean => path === '/' || path.startsWith(prefix)
+/** `/` leads to the UI; to every other method it is a path like any (spec/13 §6). */
+export const isAgentUi = (method: string, path: string): boolean =>
+  path.startsWith(prefix) || (path === '/' && (method === 'GET' || method === 'HEAD'))
 
 export function agentUiRoutes(app: FastifyInstance, folder: string | undefined): void {
   app.get('/', { config: { undocumented } }, async (_request, reply) => reply.redirect(prefix, 302))
@@ -37,7 +39,7 @@ async function serve(request: FastifyRequest, reply: FastifyReply, folder: strin
   if (folder === undefined || index === null) throw errors.AGENT_UI_NOT_FOUND()
   const path = relativePath(request.originalUrl)
   if (path === null) return reply.code(404).send()
-  const isPage = extname(path) === ''
+  const isPage = path.endsWith(sep) || extname(path) === ''
   const file = isPage ? null : await content(join(folder, path))
   if (file === null && !isPage) return reply.code(404).send()
   return reply

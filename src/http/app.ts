@@ -87,6 +87,7 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
     streamRoutes(scope, {
       ...parts,
       access: streamAccess(access),
+      refuseStranger: (path, request) => streamWriting.refuseStranger(path, presentedToken(request)),
       append: (path, append, request) => streamWriting.append(path, append, presentedToken(request)),
       create: (path, create) => streamWriting.create(path, create),
       remove: (path) => streamWriting.delete(path),
@@ -101,7 +102,7 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
     request.raw.url = request.originalUrl // routed already; from here on the URL is the one that was sent
     reply.headers(corsHeaders) // H1
     if (request.method === 'OPTIONS') return await reply.code(204).send() // H2
-    if (needsNoPrincipal(request.originalUrl)) return
+    if (needsNoPrincipal(request.method, request.originalUrl)) return
     if (parts.isStopping() && !isRead(request.method)) throw errors.SERVER_STOPPING() // H5
     if (speaksByToken(request.method, request.originalUrl)) return // H3
     request.principal = await resolvePrincipal(request, parts.authentication) // H3
@@ -133,9 +134,9 @@ function streamAccess(access: StreamAccess): StreamRouteParts['access'] {
   }
 }
 
-function needsNoPrincipal(url: string): boolean {
+function needsNoPrincipal(method: string, url: string): boolean {
   const path = url.split('?', 1)[0] ?? url
-  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isJwks(path) || isAgentUi(path)
+  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isJwks(path) || isAgentUi(method, path)
 }
 
 /** Runtimes send no principal on these (spec/06 §2). */

@@ -72,7 +72,7 @@ export interface Parts {
   readonly signing: Pick<Signing, 'jwks' | 'current'>
   readonly streamWriting: StreamWriting
   /** Public base URL without trailing slash; known once the server listens. */
-  readonly publicUrl: () => string
+  readonly publicUrl: (path: string) => string
   readonly authentication: Authentication
   readonly logger: FastifyBaseLogger
   readonly observeRequest?: ObserveRequest

@@ -271,6 +271,8 @@ describe.each(['postgres', 'http'] as const)('a wake, streams: %s,', (streams) =
       expect(shown(await held.append(url, [], writeToken))).toEqual([400])
       expect(shown(await held.append(url, '[nope', writeToken))).toEqual([400])
       expect(shown(await held.append(url, '', writeToken))).toEqual([400])
+      expect((await held.append(url, '', 'wrong')).body).toEqual(invalidToken) // the token comes first (spec/03 §8.2)
+      expect((await held.append(url, [note('x')], 'wrong', { 'producer-id': 'alone' })).body).toEqual(invalidToken)
       expect((await wire.events(url)).filter(({ type }) => type === 'state:notes').map(({ key }) => key)).toEqual(['1-0'])
     })
 

@@ -1,4 +1,9 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Fastify from 'fastify'
+import { agentUiRoutes } from '../../src/http/agent-ui.js'
 import { shellOnly, type TestServer } from './support/server.js'
 
 let server: TestServer
@@ -93,12 +98,29 @@ describe('a request without a principal in strict mode', () => {
     expect(response.headers.get('location')).toBe('/__agent_ui/')
   })
 
+  it.each(['PUT', 'POST', 'DELETE'])('may not %s the root either', async (method) => {
+    expect((await fetch(`${strict.url}/`, { method, headers: { 'content-type': 'text/plain' } })).status).toBe(401)
+  })
+
   it('learns that the UI is not built', async () => {
     const response = await fetch(`${strict.url}/__agent_ui/some/page`)
 
     expect(response.status).toBe(404)
     expect(await response.json()).toEqual({ error: { code: 'AGENT_UI_NOT_FOUND', message: 'Agent UI build artifacts are missing' } })
   })
+})
+
+it.each(['/', '/some/page', '/a.b/', '/e/chat/v1.2/'])('the UI shows its page at %s', async (path) => {
+  const folder = mkdtempSync(join(tmpdir(), 'agents-ui-'))
+  writeFileSync(join(folder, 'index.html'), 'the page')
+  const app = Fastify()
+  agentUiRoutes(app, folder)
+
+  const response = await fetch(`${await app.listen({ host: '127.0.0.1', port: 0 })}/__agent_ui${path}`)
+  expect([response.status, await response.text()]).toEqual([200, 'the page'])
+
+  await app.close()
+  rmSync(folder, { recursive: true })
 })
 
 describe('routing', () => {

@@ -28,7 +28,7 @@ export async function startStreamApp(databaseUrl: string, changed: Partial<Limit
       append: async (path, append) => await streams.append(path, append),
       access: async () => undefined,
       limits,
-      publicUrl: () => publicUrl ?? url,
+      publicUrl: (path) => `${publicUrl ?? url}${path}`,
     })
     done()
   })

@@ -25,6 +25,8 @@ import { isRefusal, parseAppend, parseCreate, streamPathOf } from './requests.js
 
 export interface StreamRouteParts {
   readonly streams: StreamStore
+  /** Throws where the caller may not append to this stream, whatever it sends. Asked for requests that are no appends. */
+  readonly refuseStranger?: (path: StreamPath, request: FastifyRequest) => Promise<void>
   /** The pipeline; what it does is part of the append. */
   readonly append: (path: StreamPath, append: AppendRequest, request: FastifyRequest) => Promise<AppendVerdict>
   /** Creates and deletes through the protocol, where they have consequences; absent: the store's own. */
@@ -33,8 +35,8 @@ export interface StreamRouteParts {
   /** Throws an `AgentsError` where the caller may not do this. Runs before the body is read. */
   readonly access: (request: FastifyRequest, path: StreamPath) => Promise<void>
   readonly limits: Pick<Limits, 'maxStreamBodyBytes'>
-  /** Public base of `Location`, without trailing slash. */
-  readonly publicUrl: () => string
+  /** Where the world finds `path`: for `Location`. */
+  readonly publicUrl: (path: string) => string
 }
 
 const emptyBuffer = Buffer.alloc(0)
@@ -121,7 +123,7 @@ async function create(
   if (isRefusal(parsed)) return await refuse(reply, parsed)
   const verdict = await (parts.create ?? ((at, wanted) => parts.streams.create(at, wanted)))(path, parsed)
   if (verdict.outcome === 'refused') return await refuse(reply, verdict)
-  if (verdict.outcome === 'created') reply.header('location', `${parts.publicUrl()}${path}`)
+  if (verdict.outcome === 'created') reply.header('location', parts.publicUrl(path))
   return await reply
     .code(verdict.outcome === 'created' ? 201 : 200)
     .headers(positionOfHead(verdict.head))
@@ -141,7 +143,10 @@ async function append(
   contentType: string | undefined,
 ): Promise<FastifyReply> {
   const parsed = parseAppend(request.headers, contentType, bodyOf(request))
-  if (isRefusal(parsed)) return await refuse(reply, parsed)
+  if (isRefusal(parsed)) {
+    await parts.refuseStranger?.(streamPathOf(request.originalUrl), request)
+    return await refuse(reply, parsed)
+  }
   const verdict = await parts.append(streamPathOf(request.originalUrl), parsed, request).catch((failure: unknown) => {
     throw withProducerHeaders(reply, failure, parsed)
   })

@@ -119,7 +119,7 @@ export async function registryServer(
     principalEntities,
     streams,
     streamWriting: new StreamWriting({ directory, pipeline, streams, database: fresh.database }),
-    publicUrl: () => 'http://public.example',
+    publicUrl: (path) => `http://public.example${path}`,
     ...(options.authentication === undefined ? {} : { authentication: options.authentication }),
   })
   const send = async (method: string, path: string, sent?: unknown, as?: string): Promise<Answer> => {

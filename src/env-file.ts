@@ -19,7 +19,8 @@ function textOf(file: string): string {
   }
 }
 
-const assignment = /^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^#\r\n]*?))\s*(?:#.*)?$/gm
+const assignment =
+  /^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.]*)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^#\r\n]*?))[ \t]*(?:#.*)?$/gm
 
 /** `NAME=value` lines; quotes keep blanks, `#` and line breaks; `\n` in double quotes is a line break. */
 export function parseEnvFile(text: string): Record<string, string> {

@@ -152,6 +152,16 @@ describe('the .env file', () => {
     expect(target).toEqual({ PORT: '6000', HOST: '10.0.0.1', SERVICE: 'a b', KEY: 'x\ny' })
   })
 
+  it('may leave a value blank, which is not set, and has the next line to itself', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'agents-env-'))
+    writeFileSync(join(folder, '.env'), 'FIRST=\nSECOND=a b\n\nTHIRD= # why\r\nFOURTH=c\r\n')
+    const target: Record<string, string | undefined> = {}
+
+    loadEnvFile(folder, target)
+
+    expect(target).toEqual({ FIRST: '', SECOND: 'a b', THIRD: '', FOURTH: 'c' })
+  })
+
   it('may be missing', () => {
     const target = {}
 

@@ -126,6 +126,8 @@ describe.each(['postgres', 'http'] as const)('an attachment, with streams in %s,
     })
     const head = await uploader.wire.ask('HEAD', `${url}/attachments/att1`, undefined, { as: 'user:sam' })
     expect([head.status, head.headers.get('content-type'), head.headers.get('stream-closed')]).toEqual([200, 'image/png', 'true'])
+    const bare = await uploader.download(url, 'att1', 'HEAD', 'user:sam')
+    expect([bare.status, bare.headers.get('content-length'), bare.bytes.length]).toEqual([200, '4', 0])
   })
 
   it.each([
@@ -149,6 +151,22 @@ describe.each(['postgres', 'http'] as const)('an attachment, with streams in %s,
     const head = await uploader.wire.ask('HEAD', `${url}/attachments/${attachment.id}`)
     expect([head.status, head.headers.get('stream-closed')]).toEqual([200, 'true'])
     expect([attachment.mimeType, downloaded.headers.get('content-type'), attachment.sha256]).toEqual([type, type, sha256(bytes)])
+  })
+
+  it.each([
+    ['with parameters', 'content-type: Text/plain; charset=utf-8\r\n', 'Text/plain; charset=utf-8'],
+    ['that is not given', '', 'application/octet-stream'],
+  ])('has the type of its part, also one %s (spec/03 §10.1)', async (_, header, type) => {
+    const url = await uploader.freshEntity()
+    const part = (name: string, value: string, more = '') =>
+      `--b\r\ncontent-disposition: form-data; name="${name}"${more}\r\n\r\n${value}\r\n`
+    const subject = Object.entries(inboxSubject).map(([name, value]) => part(name, value))
+    const form = `${subject.join('')}${part('file', 'grüße', `; filename="a.bin"\r\n${header}`.replace(/\r\n$/, ''))}--b--\r\n`
+    const headers = { 'content-type': 'multipart/form-data; boundary=b' }
+
+    const { body } = expectStatus(201, await uploader.wire.ask('POST', `/_electric/entities${url}/attachments`, form, { headers }))
+
+    expect(body).toMatchObject({ attachment: { mimeType: type } })
   })
 
   it('is removed with its manifest row, and its id is free again', async () => {

@@ -43,18 +43,19 @@ export async function readForm(
   const files: Promise<SentFile>[] = []
   const streams: BusboyFileStream[] = []
   const parser = parserOf(contentType, limits)
+  const typeOf = typesOfParts(parser)
   parser.on('field', (name, value, isNameCut, isValueCut) => {
     if (isNameCut || isValueCut) parser.destroy(new Error('a field is too long'))
     else if (value.trim() !== '') fields.set(name, value.trim())
   })
-  parser.on('file', (name, stream, filename, _encoding, mimeType) => {
+  parser.on('file', (name, stream, filename) => {
     stream.on('error', () => undefined) // a broken form is told by the parser
     streams.push(stream)
     if (name !== 'file' || files.length > 0) {
       stream.resume()
       return
     }
-    const file = spooled(stream, filename, mimeType)
+    const file = spooled(stream, filename, typeOf())
     file.catch(() => undefined) // awaited when the form has ended
     files.push(file)
   })
@@ -101,6 +102,24 @@ function parserOf(contentType: string, limits: FormLimits): InstanceType<typeof 
   } catch {
     throw errors.INVALID_REQUEST('Invalid multipart form data') // no boundary
   }
+}
+
+const maxTypeLength = 255
+
+interface Part {
+  once(event: 'header', then: (headers: Readonly<Record<string, readonly string[]>>) => void): void
+}
+
+/** The type of the part that comes, as it was sent: the parser drops its parameters, and invents one for a part that has none. */
+function typesOfParts(parser: InstanceType<typeof Busboy>): () => string | undefined {
+  let sent: string | undefined
+  const inner = parser as unknown as { readonly _parser: { readonly parser: NodeJS.EventEmitter } } // not among its types
+  inner._parser.parser.prependListener('part', (part: Part) =>
+    part.once('header', (headers) => {
+      sent = headers['content-type']?.[0]?.trim()
+    }),
+  )
+  return () => (sent !== undefined && sent.length <= maxTypeLength ? sent : undefined)
 }
 
 /** M2. */

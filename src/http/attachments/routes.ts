@@ -159,7 +159,7 @@ async function downloaded(
     ...(byteLength === undefined ? {} : { 'content-length': byteLength }),
     ...(filename === undefined ? {} : { 'content-disposition': disposition(filename) }),
   })
-  if (headOnly) return await reply.send()
+  if (headOnly) return await reply.send(Readable.from([])) // of nothing Fastify would say that it has no length
   return await reply.send(Readable.from(bytes, { objectMode: false, highWaterMark: 1 })) // one chunk ahead of the client at most
 }
 

@@ -90,7 +90,7 @@ export class Sending {
 
   /** spec/06 §9 "Backfill": an entity without a policy takes over that of its type. */
   async #backfilled({ url, default_dispatch_policy: policy }: Pick<FoundEntity, 'url' | 'default_dispatch_policy'>) {
-    if (policy !== null) await setDispatchPolicy(this.#database, url, policy)
+    if (policy !== null) await setDispatchPolicy(this.#database, url, policy, Date.now())
     return policy
   }
 

@@ -89,9 +89,9 @@ export async function lostDispatchPolicy(tx: Transaction, url: EntityUrl): Promi
 }
 
 /** Gives an entity without a policy one; whoever has one keeps it. */
-export async function setDispatchPolicy(queryable: Queryable, url: EntityUrl, policy: DispatchPolicy): Promise<void> {
+export async function setDispatchPolicy(queryable: Queryable, url: EntityUrl, policy: DispatchPolicy, atMs: number): Promise<void> {
   await queryable.query(sql`
-    UPDATE entities SET dispatch_policy = ${JSON.stringify(policy)}::jsonb
+    UPDATE entities SET dispatch_policy = ${JSON.stringify(policy)}::jsonb, updated_at = ${atMs}
      WHERE tenant_id = ${queryable.tenant} AND url = ${url} AND dispatch_policy IS NULL`)
 }
 

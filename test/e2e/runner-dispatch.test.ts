@@ -250,17 +250,23 @@ describe.each(['postgres', 'http'] as const)('with streams in %s:', (kind) => {
 
     it('comes of the first message after its type has got a default, which the entity takes over for good, owned by whomever (spec/06 §9 "Backfill")', async () => {
       await register('late')
-      const policyOf = async () =>
-        (expectStatus(200, await wire.get('/later/a', 'user:sam')).body as { readonly dispatch_policy?: unknown }).dispatch_policy
+      const shown = async () =>
+        expectStatus(200, await wire.get('/later/a', 'user:sam')).body as {
+          readonly dispatch_policy?: unknown
+          readonly updated_at: number
+        }
+      const policyOf = async () => (await shown()).dispatch_policy
       await wire.register('later', {}, 'user:sam')
       await wire.spawned('/later/a', { initialMessage: 'before' }, 'user:sam')
       expectStatus(200, await wire.send('/later/a', { payload: 'still before' }, 'user:sam'))
       const before = await policyOf()
+      const { updated_at } = await shown()
       await wire.register('later', { default_dispatch_policy: to('late') }, 'user:sam')
       expectStatus(200, await wire.send('/later/a', { payload: 'first' }, 'system:dev-local'))
 
       await eventually(async () => (await announcedAt('/runners/late/wake')).some(({ stream }) => stream === 'later/a/main'))
       const taken = await policyOf()
+      expect((await shown()).updated_at).toBeGreaterThan(updated_at)
       await wire.register('later', { default_dispatch_policy: to('r2') }, 'user:sam')
       expectStatus(200, await wire.send('/later/a', { payload: 'second' }, 'user:sam'))
       expect([before ?? null, taken, await policyOf()]).toEqual([null, to('late'), to('late')])

@@ -16,8 +16,8 @@ const keepOutcomesS = 7 * 24 * 3_600
 /** A reservation this old belongs to a workflow that was ended by force: a living one would have finished or undone it. */
 const abandonedAfterMs = 10 * 60_000
 const perSweep = 500
-/** A stop this old has lost its workflow: the longest grace period is shorter. */
-const stopsOverdueAfterMs = 3_600_000
+/** A stop this much older than its grace period has lost its workflow. */
+const stopsOverdueMarginMs = 60_000
 /** How long a sweep may take to remove what it took over. */
 const claimMs = 60_000
 
@@ -47,7 +47,8 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
     await forgetLapsedForkLocks(parts.database)
     const forgottenOperations = await forgetOperations(parts.database, keepOutcomesS, perSweep)
     const removedAttachments = await removeAttachments(parts)
-    for (const { url, isOverdue } of await unfinishedStops(parts.database, stopsOverdueAfterMs, perSweep))
+    const overdueMs = parts.limits.stopGraceMs + stopsOverdueMarginMs
+    for (const { url, isOverdue } of await unfinishedStops(parts.database, overdueMs, perSweep))
       await parts.wakes.finishStop(url, { despiteClaim: isOverdue })
     const forgottenWakes = await forgetWakes(parts.database, keepOutcomesS, perSweep)
     const signingKeys = await parts.signing.maintain()

@@ -52,7 +52,7 @@ export interface DeliveriesParts {
 export type DeliveryOutcome = 'delivered' | 'done' | 'announced' | 'failed' | 'dead' | 'superseded'
 export type DeliveryObserver = (delivery: { readonly outcome: DeliveryOutcome; readonly seconds: number }) => void
 
-/** Takes over a wake whose delivery has failed. False, or a failure: it could not. */
+/** Takes over a wake whose delivery has failed. False: it could not. */
 export type HandOver = (wake: StartedWake, retryInMs: number) => Promise<boolean>
 
 interface Begun {

@@ -49,7 +49,7 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
   await Promise.all([changed, wakeWaiters(tx, urls)]) // in this order (database.ts D7, waiters.ts W2)
 }
 
-/** Entities that are to stop, and that nobody works on, or for longer than `overdueMs`. */
+/** Entities that are to stop, and that nobody works on, or for longer than `overdueMs`; oldest first. */
 export async function unfinishedStops(
   queryable: Queryable,
   overdueMs: number,
@@ -61,6 +61,7 @@ export async function unfinishedStops(
      WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
        AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${overdueMs}::int8
             OR NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL))
+     ORDER BY e.updated_at, e.url
      LIMIT ${limit}`)
   return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))
 }

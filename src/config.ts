@@ -205,6 +205,8 @@ function limitsFrom(environment: Environment): Limits {
       throw new ConfigurationError(`Invalid ${env} "${value}". Expected a positive integer.`)
     if (more.least !== undefined && Number(value) < more.least)
       throw new ConfigurationError(`Invalid ${env} "${value}". Expected at least ${more.least}.`)
+    if (more.most !== undefined && Number(value) > more.most)
+      throw new ConfigurationError(`Invalid ${env} "${value}". Expected at most ${more.most}.`)
     return Number(value)
   }
   const names = Object.keys(limitDefinitions) as LimitName[]

@@ -86,12 +86,19 @@ describe('the configuration', () => {
     expect(() => loadConfiguration(environment)).toThrow(message)
   })
 
-  it('refuses an overlap of signing keys that receivers would notice', () => {
-    const environment = { ...database, ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS: '300000' }
+  it.each([
+    ['an overlap of signing keys that receivers would notice', 'ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS', 330_000, 'least'],
+    ['a fork lock that may end before the copying', 'ELECTRIC_AGENTS_FORK_LOCK_MS', 110_000, 'least'],
+    ['a delivery that outlives the step that carries it out', 'ELECTRIC_AGENTS_DELIVERY_LIMIT_MS', 600_000, 'most'],
+    ['an append that belongs to its dead process for very long', 'ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS', 600_000, 'most'],
+    ['a grace period beyond any handler', 'ELECTRIC_AGENTS_STOP_GRACE_MS', 86_400_000, 'most'],
+  ] as const)('refuses %s', (_what, name, bound, kind) => {
+    const beyond = kind === 'least' ? bound - 1 : bound + 1
 
-    expect(() => loadConfiguration(environment)).toThrow(
-      'Invalid ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS "300000". Expected at least 330000.',
+    expect(() => loadConfiguration({ ...database, [name]: String(beyond) })).toThrow(
+      `Invalid ${name} "${beyond}". Expected at ${kind} ${bound}.`,
     )
+    expect(() => loadConfiguration({ ...database, [name]: String(bound) })).not.toThrow()
   })
 
   it('keeps the password out of its refusals', () => {

@@ -215,7 +215,7 @@ export async function makeStream(store: StreamStore, planned: PlannedStream, ope
 }
 
 /** Clients cannot make main streams: one that begins with our own first entry is ours. */
-async function endOfOurs(store: StreamStore, planned: PlannedStream): Promise<Offset | null> {
+export async function endOfOurs(store: StreamStore, planned: PlannedStream): Promise<Offset | null> {
   const expected = JSON.parse(planned.first) as unknown[]
   const read = await store.readEvents(mainStream(planned.url), zeroOffset, expected.length)
   if ('outcome' in read) return null

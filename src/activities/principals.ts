@@ -2,13 +2,16 @@
  * Entities of principals: made on demand by whoever needs one, without a workflow.
  *
  * With streams in Postgres row and stream are one transaction. With a foreign stream server the row is reserved under a name that every
- * process knows (`principal:<url>`) and the stream's bytes follow from the row alone: whoever comes next completes what a dead process began.
+ * process knows (`principal:<url>`) and the stream's bytes follow from the row alone: whoever comes next completes what a dead process began. Where
+ * `sweep` has dropped its row meanwhile, the next row takes over the stream, which says when it was made.
  */
-import { mainStream, type OperationId, operationId } from '../domain/ids.js'
-import { parsePrincipal } from '../domain/principals.js'
+import { z } from 'zod'
+import { type EntityUrl, mainStream, type Offset, type OperationId, operationId, zeroOffset } from '../domain/ids.js'
+import { type Principal, parsePrincipal } from '../domain/principals.js'
 import { principalEntry, type SpawnPlan } from '../domain/spawn-plan.js'
 import { activateEntities, reservedSince } from '../registry/spawning.js'
-import { makeStream } from './foreign-streams.js'
+import type { StreamStore } from '../streams/store.js'
+import { endOfOurs, makeStream, type PlannedStream } from './foreign-streams.js'
 import { createTogether, insertRows } from './new-entities.js'
 import type { Parts } from './parts.js'
 
@@ -29,7 +32,7 @@ export async function makePrincipals(parts: Parts, plans: readonly SpawnPlan[]):
 
 const reservationOf = (plan: SpawnPlan): OperationId => operationId(`principal:${plan.entity.url}`)
 
-/** With a foreign stream server: row and stream of one principal, whoever began them. */
+/** With a foreign stream server: row and stream of one principal, whoever began them. Throws where the stream's place is taken by one that is not ours. */
 export async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<void> {
   if (parts.appends.kind !== 'intents') return
   const { url } = plan.entity
@@ -38,13 +41,42 @@ export async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<
   const createdAt = await reservedSince(parts.database, id)
   if (createdAt === null) return // somebody else has completed it
   const parsed = parsePrincipal(url)
-  if ('refused' in parsed) return
-  const first = principalEntry(parsed.principal, createdAt).toString('utf8')
+  if ('refused' in parsed) throw new Error(`${url} is reserved for no principal: ${parsed.refused}`)
   const { appends } = parts
-  const tail = await makeStream(appends.streams, { url, first, messages: [] }, id)
-  if (tail === null) return
+  const tail = await madeOrLeft(appends.streams, id, (atMs) => streamOf(url, parsed.principal, atMs), createdAt)
+  if (tail === null) throw new Error(`the stream of ${url} is not ours`)
   await parts.database.transaction(async (tx) => {
     const active = await activateEntities(tx, id, [url])
     if (active.has(url)) await appends.linkIn(tx, [{ path: mainStream(url), tail }])
   })
+}
+
+const streamOf = (url: EntityUrl, principal: Principal, atMs: number): PlannedStream => ({
+  url,
+  first: principalEntry(principal, atMs).toString('utf8'),
+  messages: [],
+})
+
+/** Where the first entry ends of the stream that is made, or that an earlier reservation has left; null: what stands there is none of these. */
+async function madeOrLeft(
+  store: StreamStore,
+  id: OperationId,
+  plannedAt: (atMs: number) => PlannedStream,
+  createdAt: number,
+): Promise<Offset | null> {
+  const planned = plannedAt(createdAt)
+  const made = await makeStream(store, planned, id)
+  if (made !== null) return made
+  const leftAt = await identifiedAt(store, planned.url)
+  return leftAt === null ? null : await endOfOurs(store, plannedAt(leftAt))
+}
+
+const identityItem = z.looseObject({ type: z.literal('identity'), value: z.looseObject({ created_at: z.iso.datetime() }) })
+
+/** When the stream of a principal says that it was made. */
+async function identifiedAt(store: StreamStore, url: EntityUrl): Promise<number | null> {
+  const read = await store.readEvents(mainStream(url), zeroOffset, 2)
+  if ('outcome' in read) return null
+  const identity = identityItem.safeParse(read.events[1]?.item)
+  return identity.success ? Date.parse(identity.data.value.created_at) : null
 }

@@ -27,20 +27,20 @@ export class FollowUps {
     this.#options = options
   }
 
-  /** A wake whose delivery has failed is Temporal's from now on. False: it could not be told. */
+  /** A wake whose delivery has failed is Temporal's from now on. Throws where it could not be told. */
   async deliver(
     wake: { readonly subscriptionId: string; readonly generation: number; readonly wakeId: string; readonly entityUrl: EntityUrl | null },
     retryInMs: number,
-  ): Promise<boolean> {
+  ): Promise<void> {
     const input: DeliverWake = { wakeId: wake.wakeId, retryInMs }
     const id = boundedId(`wake:${wake.subscriptionId}:${wake.generation}`)
-    return await this.#start('deliverWake', id, input, `deliver a wake of ${wake.entityUrl ?? wake.subscriptionId}`, wake.entityUrl)
+    await this.#start('deliverWake', id, input, `deliver a wake of ${wake.entityUrl ?? wake.subscriptionId}`, wake.entityUrl)
   }
 
-  /** An entity is stopping while its handler works. */
-  async stop(url: EntityUrl): Promise<boolean> {
+  /** An entity is stopping while its handler works. Throws where Temporal could not be told. */
+  async stop(url: EntityUrl): Promise<void> {
     const input: StopEntity = { url, graceMs: this.#options.graceMs }
-    return await this.#start('stopEntity', boundedId(`stop:${url}`), input, `stop ${url} when its handler is done`, url)
+    await this.#start('stopEntity', boundedId(`stop:${url}`), input, `stop ${url} when its handler is done`, url)
   }
 
   /** Its handler is done, and it has stopped. */
@@ -58,7 +58,7 @@ export class FollowUps {
     input: DeliverWake | StopEntity,
     summary: string,
     url: EntityUrl | null,
-  ): Promise<boolean> {
+  ): Promise<void> {
     const { client, taskQueue, attributeBytes } = this.#options
     const start = this.#options.start ?? ((name, options) => client.workflow.start(name, options))
     try {
@@ -70,9 +70,8 @@ export class FollowUps {
         priority: { priorityKey: priorityOf[type] },
         ...(attributeBytes === null || url === null ? {} : { typedSearchAttributes: entityAttributes(url) }),
       })
-      return true
     } catch (failure) {
-      return failure instanceof WorkflowExecutionAlreadyStartedError
+      if (!(failure instanceof WorkflowExecutionAlreadyStartedError)) throw failure // it has been told already
     }
   }
 }

@@ -22,7 +22,7 @@ import { type EntityHead, findEntityHeads } from '../registry/entities.js'
 import { setIdle, setRunning } from '../registry/entity-work.js'
 import { dropLink, type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
 import { endWakes, type LockedWake, lockSubscription, lockWakeEntities, lockWakes, setAcked, startWakes } from '../registry/wakes.js'
-import type { Stopping } from './stopping.js'
+import { type Stopping, stoppingOf } from './stopping.js'
 import { type Callback, type CallbackEffect, firstPending, WakeProgress } from './wake-progress.js'
 import { type DeliveryIdentity, hashOfToken, type WakeTokens } from './wake-tokens.js'
 import { asHeldBack, newWakeId, type Waking } from './waking.js'
@@ -90,10 +90,15 @@ export interface CallbackAnswer {
   readonly nextWake: boolean
 }
 
+interface Applied extends CallbackAnswer {
+  /** The entity that waited for this wake to end, to be stopped. */
+  readonly stopping: EntityUrl | null
+}
+
 export class Claims {
   readonly #parts: ClaimsParts
   readonly #claims: GroupCommit<TokenClaim, Granted | AgentsError>
-  readonly #callbacks: GroupCommit<Callback, CallbackAnswer | AgentsError>
+  readonly #callbacks: GroupCommit<Callback, Applied | AgentsError>
   /** Who waits here for a claim of these wakes: it spares him a statement that would change nothing any more. */
   readonly #awaited = new Map<string, () => void>()
 
@@ -132,7 +137,8 @@ export class Claims {
     const verdict = await this.#callbacks.add(callback)
     if (verdict instanceof AgentsError) throw verdict
     this.#awaited.get(callback.wakeId)?.()
-    return verdict
+    await this.#parts.stopping.finishBehind(verdict.stopping) // whoever hears that its done was taken finds the entity stopped
+    return { nextWake: verdict.nextWake }
   }
 
   /** The wake of `subscriptionId` for whoever asks first: the outstanding one, or a new one where work is pending (spec/06 §3.2 "claim"). */
@@ -195,14 +201,12 @@ export class Claims {
     await Promise.all([setClaimed(tx, claims), setRunning(tx, urls, Date.now())])
   }
 
-  async #applyAll(callbacks: readonly Callback[]): Promise<readonly (CallbackAnswer | AgentsError)[]> {
-    const { verdicts, stopping } = await this.#parts.database.transaction((tx) => this.#applyIn(tx, callbacks))
-    for (const url of stopping) await this.#parts.stopping.finish(url)
-    return verdicts
+  async #applyAll(callbacks: readonly Callback[]): Promise<readonly (Applied | AgentsError)[]> {
+    return await this.#parts.database.transaction((tx) => this.#applyIn(tx, callbacks))
   }
 
   /** M3. */
-  async #applyIn(tx: Transaction, callbacks: readonly Callback[]) {
+  async #applyIn(tx: Transaction, callbacks: readonly Callback[]): Promise<readonly (Applied | AgentsError)[]> {
     const wakeIds = [...new Set(callbacks.map(({ wakeId }) => wakeId))]
     const [statuses, wakes, links] = await Promise.all([lockWakeEntities(tx, wakeIds), lockWakes(tx, wakeIds), linksOfWakes(tx, wakeIds)])
     const progress = new WakeProgress(wakes, links)
@@ -223,10 +227,11 @@ export class Claims {
         this.#parts.waking.start(tx, started),
       ]),
     )
-    return {
-      verdicts: outcomes.map((outcome) => (outcome instanceof AgentsError ? outcome : { nextWake: outcome.ends && outcome.next !== null })),
-      stopping: entities.filter((url) => statuses.get(url) === 'stopping'),
-    }
+    return outcomes.map((outcome) => {
+      if (outcome instanceof AgentsError) return outcome
+      const { wake, ends, next } = outcome
+      return { nextWake: ends && next !== null, stopping: ends ? stoppingOf(wake, statuses) : null }
+    })
   }
 
   async #claimNextIn(tx: Transaction, { subscriptionId, worker, next }: NextClaim): Promise<ClaimVerdict | Lapsed | Unheld> {

@@ -29,7 +29,7 @@ import { type Outbound, OutboundFailure } from './outbound.js'
 import type { Pipeline } from './pipeline.js'
 import type { PublicBase } from './public-url.js'
 import type { Signing } from './signing.js'
-import type { Stopping } from './stopping.js'
+import { type Stopping, stoppingOf } from './stopping.js'
 import { enrichedWake, plainWake, primaryFirst, type WakeFacts } from './wake-body.js'
 import type { WakeTokens } from './wake-tokens.js'
 import { asHeldBack, type Waking } from './waking.js'
@@ -54,8 +54,16 @@ export interface DeliveriesParts {
 export type DeliveryOutcome = 'delivered' | 'done' | 'announced' | 'failed' | 'dead' | 'superseded'
 export type DeliveryObserver = (delivery: { readonly outcome: DeliveryOutcome; readonly seconds: number }) => void
 
-/** Takes over a wake whose delivery has failed. False, or a failure: it could not. */
+/** Takes over a wake whose delivery has failed. False: it could not. */
 export type HandOver = (wake: StartedWake, retryInMs: number) => Promise<boolean>
+
+/** What became of a wake whose delivery was to begin. */
+interface BeginVerdict {
+  /** Null: it is not this process's to deliver now. */
+  readonly begun: Begun | null
+  /** The entity that the wake was about, to be stopped. */
+  readonly stopping: EntityUrl | null
+}
 
 interface Begun {
   readonly wake: LockedWake
@@ -76,7 +84,7 @@ export class Deliveries {
   readonly #parts: DeliveriesParts
   readonly #announcements: Announcements
   readonly #lanes: OriginLanes
-  readonly #begins: GroupCommit<StartedWake, Begun | null>
+  readonly #begins: GroupCommit<StartedWake, BeginVerdict>
   readonly #delivered: GroupCommit<string, true>
   /** What waits in a lane: once is enough. */
   readonly #waiting = new Set<string>()
@@ -110,7 +118,8 @@ export class Deliveries {
   /** One attempt. Throws where this process could not make one. */
   async attempt(wake: StartedWake): Promise<RedeliveryVerdict> {
     const since = performance.now()
-    const begun = await this.#begins.add(wake)
+    const { begun, stopping } = await this.#begins.add(wake)
+    await this.#parts.stopping.finishBehind(stopping)
     const { outcome, verdict } = begun === null ? over('superseded') : await this.#carryOut(begun)
     this.#parts.observe?.({ outcome, seconds: (performance.now() - since) / 1_000 })
     return verdict
@@ -152,10 +161,10 @@ export class Deliveries {
   }
 
   /** L2: rows, links and entities of those that are this process's to deliver; whoever takes no work now ends here, and keeps it. */
-  async #beginAll(wakes: readonly StartedWake[]): Promise<readonly (Begun | null)[]> {
+  async #beginAll(wakes: readonly StartedWake[]): Promise<readonly BeginVerdict[]> {
     const { database, limits, waking } = this.#parts
     const wakeIds = [...new Set(wakes.map(({ wakeId }) => wakeId))]
-    const { begun, stopping } = await database.transaction(async (tx) => {
+    const verdicts = await database.transaction(async (tx) => {
       const [statuses, rows, mine, links, heads] = await Promise.all([
         lockWakeEntities(tx, wakeIds),
         lockWakes(tx, wakeIds),
@@ -170,15 +179,14 @@ export class Deliveries {
       const running = delivered.filter(({ type }) => type === 'webhook').flatMap(({ wake_entity_url }) => wake_entity_url ?? [])
       if (heldBack.length > 0) await waking.holdBack(tx, heldBack)
       tx.last(() => setRunning(tx, running, Date.now()))
-      return {
-        begun: new Map(delivered.map((wake) => [wake.wake_id, begunOf(wake, links, heads)])),
-        stopping: heldBack.flatMap(({ wake_entity_url: url }) => (url !== null && statuses.get(url) === 'stopping' ? [url] : [])),
-      }
+      return new Map<string, BeginVerdict>([
+        ...delivered.map((wake) => [wake.wake_id, { begun: begunOf(wake, links, heads), stopping: null }] as const),
+        ...heldBack.map((wake) => [wake.wake_id, { begun: null, stopping: stoppingOf(wake, statuses) }] as const),
+      ])
     })
-    for (const url of stopping) await this.#parts.stopping.finish(url)
     return wakes.map(({ wakeId }) => {
-      const mine = begun.get(wakeId) ?? null
-      begun.delete(wakeId) // L2: who asked for the same wake in the same batch carries out nothing
+      const mine = verdicts.get(wakeId) ?? notMine
+      verdicts.delete(wakeId) // L2: who asked for the same wake in the same batch carries out nothing
       return mine
     })
   }
@@ -252,7 +260,7 @@ export class Deliveries {
   async #failed({ wake }: Begun, reason: string, askedMs?: number): Promise<{ outcome: DeliveryOutcome; verdict: RedeliveryVerdict }> {
     const { database, stopping } = this.#parts
     const settled = await database.transaction((tx) => this.#failIn(tx, wake, reason, askedMs))
-    if (settled.stopping !== null) await stopping.finish(settled.stopping)
+    await stopping.finishBehind(settled.stopping)
     return settled
   }
 
@@ -268,21 +276,22 @@ export class Deliveries {
     const failures = wake.failures + 1
     const { limits } = this.#parts
     const url = wake.wake_entity_url
-    const isStopping = url !== null && statuses.get(url) === 'stopping'
-    const isDead = failures >= limits.maxDeliveryAttempts || wake.age_ms > limits.maxDeliveryAgeMs || isStopping
+    const stopping = stoppingOf(wake, statuses)
+    const isDead = failures >= limits.maxDeliveryAttempts || wake.age_ms > limits.maxDeliveryAgeMs || stopping !== null
     const delayMs = retryInMs(failures, askedMs)
-    if (isStopping) await this.#parts.waking.holdBack(tx, [wake])
+    if (stopping !== null) await this.#parts.waking.holdBack(tx, [wake])
     else if (isDead) {
       await endWakes(tx, [asHeldBack(wake)])
       await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
     } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
     if (url !== null) await setIdle(tx, [url], Date.now())
-    const stopping = isStopping ? url : null
     return isDead
       ? { ...over('dead'), stopping }
       : { outcome: 'failed' as const, verdict: { state: 'failed', retryInMs: delayMs } as const, stopping }
   }
 }
+
+const notMine: BeginVerdict = { begun: null, stopping: null }
 
 const over = (outcome: DeliveryOutcome) => ({ outcome, verdict: { state: 'over' } as RedeliveryVerdict })
 

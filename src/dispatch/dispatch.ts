@@ -65,7 +65,7 @@ export async function buildDispatch(given: {
   })
   const base = new PublicBase(database, config.baseUrl)
   const followUps = new FollowUpQueue(warn)
-  const stopping = new Stopping(pipeline, (url) => followUps.stopped(url))
+  const stopping = new Stopping(pipeline, (url) => followUps.stopped(url), warn)
   const claims = new Claims({ database, tokens, waking, stopping, limits, expire: (wakeId) => expiry.expire(wakeId) })
   const deliveries = new Deliveries({
     database,

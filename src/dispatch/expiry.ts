@@ -20,7 +20,7 @@ import { endWakes, lockWakeEntities, lockWakes, peekWake, setAcked } from '../re
 import { ackedBy } from './deliveries.js'
 import { unendedRuns } from './fenced-runs.js'
 import type { Pipeline, Together } from './pipeline.js'
-import type { Stopping } from './stopping.js'
+import { type Stopping, stoppingOf } from './stopping.js'
 import type { Tails } from './tails.js'
 import { firstPending } from './wake-progress.js'
 import type { Waking } from './waking.js'
@@ -51,7 +51,7 @@ export class Expiry {
     if (url !== null) await pipeline.catchUp([mainStream(url)]) // X1: which runs are open is read from the registry
     try {
       const stopping = await pipeline.together((tx) => this.#expireIn(tx, wakeId))
-      if (stopping !== null) await this.#parts.stopping.finish(stopping)
+      await this.#parts.stopping.finishBehind(stopping)
       return true
     } catch (failure) {
       if (failure instanceof StillHeld) return false
@@ -72,8 +72,7 @@ export class Expiry {
         : [...(await unendedRuns(tx, url)).map((run) => lostRun(run, atMs)), ...(givesUp ? [lostWake(randomUUID(), atMs)] : [])]
     const appends =
       url === null || events.length === 0 ? [] : [{ path: mainStream(url), contentType: 'application/json', body: entryOf(events) }]
-    const stopping = url !== null && statuses.get(url) === 'stopping' ? url : null
-    return { result: stopping, appends, after: async () => await this.#endIn(tx, wakeId, givesUp) }
+    return { result: stoppingOf(peeked, statuses), appends, after: async () => await this.#endIn(tx, wakeId, givesUp) }
   }
 
   async #endIn(tx: Transaction, wakeId: string, givesUp: boolean): Promise<void> {

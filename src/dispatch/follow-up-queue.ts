@@ -7,8 +7,8 @@ import type { EntityUrl } from '../domain/ids.js'
 import type { StartedWake } from '../registry/deliveries.js'
 
 export interface Temporal {
-  deliver(wake: StartedWake, retryInMs: number): Promise<boolean>
-  stop(url: EntityUrl): Promise<boolean>
+  deliver(wake: StartedWake, retryInMs: number): Promise<void>
+  stop(url: EntityUrl): Promise<void>
   stopped(url: EntityUrl): Promise<void>
 }
 
@@ -25,28 +25,36 @@ export class FollowUpQueue {
     this.#temporal = temporal
   }
 
+  /** False: it could not be told. */
   async deliver(wake: StartedWake, retryInMs: number): Promise<boolean> {
-    return (await this.#temporal?.deliver(wake, retryInMs)) ?? false
+    return await this.#told((temporal) => temporal.deliver(wake, retryInMs))
   }
 
   stopping(urls: readonly EntityUrl[]): void {
-    for (const url of urls) this.#begin(async (temporal) => await temporal.stop(url))
+    for (const url of urls) this.#begin((temporal) => temporal.stop(url))
   }
 
   stopped(url: EntityUrl): void {
-    this.#begin(async (temporal) => await temporal.stopped(url))
+    this.#begin((temporal) => temporal.stopped(url))
   }
 
   async drained(): Promise<void> {
     await Promise.allSettled(this.#underway)
   }
 
-  #begin(work: (temporal: Temporal) => Promise<unknown>): void {
-    const temporal = this.#temporal
-    if (temporal === null) return
-    const underway: Promise<unknown> = work(temporal)
-      .catch((failure: unknown) => this.#warn(failure, 'the workflow service could not be told; sweep does it'))
-      .finally(() => this.#underway.delete(underway))
+  #begin(work: (temporal: Temporal) => Promise<void>): void {
+    const underway: Promise<unknown> = this.#told(work).finally(() => this.#underway.delete(underway))
     this.#underway.add(underway)
+  }
+
+  async #told(work: (temporal: Temporal) => Promise<void>): Promise<boolean> {
+    if (this.#temporal === null) return false
+    try {
+      await work(this.#temporal)
+      return true
+    } catch (failure) {
+      this.#warn(failure, 'the workflow service could not be told; its row is found without it')
+      return false
+    }
   }
 }

@@ -102,7 +102,7 @@ export class Subscriptions {
       if (locked.wake_entity_url !== null) await setIdle(tx, [locked.wake_entity_url], Date.now())
       return locked.wake_entity_url
     })
-    if (url !== null) await stopping.finish(url)
+    await stopping.finishBehind(url)
   }
 
   /** Links streams at their tails; a link that stands keeps its cursor. */

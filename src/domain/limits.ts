@@ -9,6 +9,8 @@ export interface LimitDefinition {
   readonly lenient?: true
   /** Below it a promise would be broken. */
   readonly least?: number
+  /** Beyond it a promise would be broken. */
+  readonly most?: number
 }
 
 export const limitDefinitions = {
@@ -147,7 +149,8 @@ export const limitDefinitions = {
     default: 120_000,
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_FORK_LOCK_MS',
-    what: 'With a foreign stream server: how long the attachments of what is being copied cannot be removed; longer than the copying may take.',
+    what: 'With a foreign stream server: how long the attachments of what is being copied cannot be removed; longer than the copying may take: at least 110,000.',
+    least: 110_000, // the copying has 100 s (workflows/fork-subtree.ts)
   },
   maxAppendBatch: { default: 512, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_APPEND_BATCH', what: 'Appends in one transaction.' },
   maxAppendBatchBytes: {
@@ -166,7 +169,8 @@ export const limitDefinitions = {
     default: 60_000,
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_APPEND_INTENT_OWNED_MS',
-    what: 'With a foreign stream server: how long an append belongs to the process that wrote it down; longer than it may take. Then to `sweep`.',
+    what: 'With a foreign stream server: how long an append belongs to the process that wrote it down, then to `sweep`: at most 600,000. Where that is shorter than one may take (20 s, and its consequences) `sweep` works on what is under way.',
+    most: 600_000, // what a dead process left has no consequences for so long
   },
   maxAttachmentBytes: {
     default: 26_214_400,
@@ -252,7 +256,8 @@ export const limitDefinitions = {
     default: 40_000,
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_DELIVERY_LIMIT_MS',
-    what: 'How long a handler may take to answer the delivery of a wake.',
+    what: 'How long a handler may take to answer the delivery of a wake: at most 600,000.',
+    most: 600_000, // an attempt has 660 s (workflows/deliver-wake.ts)
   },
   maxDeliveryAnswerBytes: {
     default: 64 * 1024,
@@ -312,7 +317,8 @@ export const limitDefinitions = {
     default: 120_000,
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_STOP_GRACE_MS',
-    what: 'How long a handler may go on after SIGTERM, before its entity is stopped without it.',
+    what: 'How long a handler may go on after SIGTERM, before its entity is stopped without it: at most 86,400,000.',
+    most: 86_400_000, // for so long its entity takes no messages, and is not stopped
   },
   signingKeyOverlapMs: {
     default: 600_000,

@@ -49,18 +49,19 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
   await Promise.all([changed, wakeWaiters(tx, urls)]) // in this order (database.ts D7, waiters.ts W2)
 }
 
-/** Entities that are to stop, and that nobody works on, or for longer than `graceMs`. */
+/** Entities that are to stop, and that nobody works on, or for longer than `overdueMs`; oldest first. */
 export async function unfinishedStops(
   queryable: Queryable,
-  graceMs: number,
+  overdueMs: number,
   limit: number,
 ): Promise<{ readonly url: EntityUrl; readonly isOverdue: boolean }[]> {
   const { rows } = await queryable.query(sql`
-    SELECT e.url, e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8 AS is_overdue
+    SELECT e.url, e.updated_at < extract(epoch FROM now()) * 1000 - ${overdueMs}::int8 AS is_overdue
       FROM entities e
      WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
-       AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${graceMs}::int8
+       AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${overdueMs}::int8
             OR NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL))
+     ORDER BY e.updated_at, e.url
      LIMIT ${limit}`)
   return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))
 }

@@ -107,12 +107,14 @@ export async function dropReservations(queryable: Queryable, id: OperationId): P
   await queryable.query(sql`DELETE FROM entities WHERE tenant_id = ${queryable.tenant} AND reserved_by = ${id}`)
 }
 
-/** Operations whose reservations are older than `olderThanMs`: their workflow was ended by force. */
+/** Operations whose reservations are older than `olderThanMs`, oldest first: their workflow was ended by force. */
 export async function abandonedReservations(queryable: Queryable, olderThanMs: number, limit: number): Promise<OperationId[]> {
   const { rows } = await queryable.query(sql`
-    SELECT DISTINCT reserved_by FROM entities
+    SELECT reserved_by FROM entities
      WHERE tenant_id = ${queryable.tenant} AND reserved_by IS NOT NULL
        AND created_at < (extract(epoch FROM now()) * 1000)::int8 - ${olderThanMs}
+     GROUP BY reserved_by
+     ORDER BY min(created_at), reserved_by
      LIMIT ${limit}`)
   return rows.map((row) => row.reserved_by as OperationId)
 }

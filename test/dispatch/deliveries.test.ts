@@ -1,10 +1,11 @@
 /** Who carries out a delivery: the process's own part of it (deliveries.ts L2, L3), against a real database and a real receiver. */
 import { createServer, type Server } from 'node:http'
+import { jest } from '@jest/globals'
 import { buildDispatch, type Dispatch } from '../../src/dispatch/dispatch.js'
 import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
 import { ownTails } from '../../src/dispatch/tails.js'
 import { Waking } from '../../src/dispatch/waking.js'
-import type { StreamPath } from '../../src/domain/ids.js'
+import { type EntityUrl, mainStream, type StreamPath } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
 import { sql } from '../../src/registry/database.js'
 import { type StartedWake, takeDueWakes } from '../../src/registry/deliveries.js'
@@ -21,6 +22,7 @@ let target = ''
 let answer: object = { ok: true }
 const started: StartedWake[] = []
 const received: string[] = []
+const warned: unknown[] = []
 
 beforeAll(async () => {
   fresh = await freshDatabase()
@@ -47,7 +49,7 @@ beforeAll(async () => {
     pipeline,
     waking,
     tails: ownTails(streams.transactional),
-    log: { warn: () => undefined } as never,
+    log: { warn: (_: unknown, text: string) => warned.push(text) } as never, // nothing else of it is asked for
   })
   await dispatch.signing.ensureKey()
 })
@@ -60,8 +62,7 @@ afterAll(async () => {
 })
 
 /** A started wake of a subscription to a stream of its own, which nobody has delivered. */
-async function aWake(id: string): Promise<StartedWake> {
-  const path = `/plain/${id}` as StreamPath
+async function aWake(id: string, path = `/plain/${id}` as StreamPath): Promise<StartedWake> {
   await fresh.database.query(sql`
     INSERT INTO subscriptions (tenant_id, id, type, configuration, webhook_url, lease_ttl_ms) VALUES ('default', ${id}, 'webhook', '', ${target}, 30000)`)
   await pipeline.create(path, { contentType: 'application/json' })
@@ -71,6 +72,29 @@ async function aWake(id: string): Promise<StartedWake> {
   const wake = started.find(({ subscriptionId }) => subscriptionId === id)
   if (wake === undefined) throw new Error(`no wake of ${id} was started`)
   return wake
+}
+
+/** The same, about an entity that is stopping. */
+async function aStoppingWake(url: EntityUrl): Promise<StartedWake> {
+  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
+  const wake = await aWake(url, mainStream(url))
+  await fresh.database.query(sql`UPDATE entities SET status = 'stopping' WHERE url = ${url}`)
+  return wake
+}
+
+/** While `work` is done no entity can be stopped: who tries hangs, and fails when it is over. */
+async function whileStopsHang(work: () => Promise<void>): Promise<void> {
+  let fail: (failure: Error) => void = () => undefined
+  const hanging = new Promise<never>((_, reject) => {
+    fail = reject
+  })
+  const together = jest.spyOn(pipeline, 'together').mockImplementation(async () => await hanging)
+  try {
+    await work()
+  } finally {
+    fail(new Error('the stream server does not answer'))
+    together.mockRestore()
+  }
 }
 
 const timesReceived = ({ wakeId }: StartedWake): number => received.filter((id) => id === wakeId).length
@@ -122,4 +146,40 @@ it('a done that could not be written down is no done: its wake is delivered agai
   expect(timesReceived(wake)).toBe(2)
   const { rows } = await fresh.database.query(sql`SELECT wake_id, due_at FROM subscriptions WHERE id = 'unwritten'`)
   expect(rows).toEqual([{ wake_id: null, due_at: null }])
+})
+
+describe('an entity that cannot be stopped yet', () => {
+  beforeEach(() => {
+    answer = { ok: true }
+    warned.length = 0
+  })
+
+  it('holds up no done but that of its own handler, and takes none back', async () => {
+    const [stopping, plain] = [await aStoppingWake('/chat/done' as EntityUrl), await aWake('done')]
+    const done = async ({ wakeId, generation }: StartedWake) =>
+      await dispatch.claims.callback({ wakeId, generation, acks: [], ends: 'done' })
+    let first: Promise<unknown> = Promise.resolve()
+
+    await whileStopsHang(async () => {
+      first = done(stopping)
+      await done(plain)
+    })
+
+    expect(await first).toMatchObject({ nextWake: expect.any(Boolean) })
+    expect(warned).toEqual(['/chat/done could not be stopped; sweep does it'])
+  })
+
+  it('holds up no delivery, and is called no more', async () => {
+    const [stopping, plain] = [await aStoppingWake('/chat/held-back' as EntityUrl), await aWake('not-held-back')]
+    let first: Promise<unknown> = Promise.resolve()
+
+    await whileStopsHang(async () => {
+      first = dispatch.deliveries.attempt(stopping)
+      await dispatch.deliveries.attempt(plain)
+    })
+
+    expect(await first).toEqual({ state: 'over' })
+    expect([timesReceived(stopping), timesReceived(plain)]).toEqual([0, 1])
+    expect(warned).toEqual(['/chat/held-back could not be stopped; sweep does it'])
+  })
 })

@@ -83,7 +83,11 @@ async function costsIn(database: Database, streams: PostgresStreams, { entities,
     database: counting,
     tokens: new WakeTokens(Buffer.alloc(32)),
     waking,
-    stopping: new Stopping(pipeline, () => undefined),
+    stopping: new Stopping(
+      pipeline,
+      () => undefined,
+      () => undefined,
+    ),
     limits: defaultLimits,
     expire: async () => false,
   })

@@ -151,6 +151,17 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
       expect(await stopOf(url).result()).toBeUndefined()
     })
 
+    it('stops a minute after the grace period where nobody has started its workflow', async () => {
+      const { wake } = await held.claimed('/held/unwatched')
+      const { url } = wake.entity
+      const overdueMs = graceMs + 60_000
+      await wire.sql(`UPDATE entities SET status = 'stopping', updated_at = updated_at - $2::int8 WHERE url = $1`, url, overdueMs)
+      await temporal.schedule.getHandle('sweep').trigger()
+
+      await expectStopped(url)
+      expect((await held.done(wake)).status).toBe(409)
+    })
+
     it('stops at the end of the lease, where its handler is dead', async () => {
       const { wake } = await held.claimed('/held/dead')
       await signal(wake.entity.url, 'SIGTERM')

@@ -21,7 +21,7 @@ import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, type NewIntent, takeLapsedIntents } from '../registry/intents.js'
-import { advanceProgress } from '../registry/projections.js'
+import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { forgetProgress } from '../registry/subscription-editing.js'
 import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
@@ -116,8 +116,13 @@ export class ForeignPipeline implements Pipeline {
     })
   }
 
+  /**
+   * Who waits for a name that no stream has goes on waiting. A stream that the registry has heard of and that is not there any more was deleted by
+   * somebody who did not come to this: a process that died, or whose answer was lost.
+   */
   async delete(path: StreamPath): Promise<DeleteVerdict> {
     const verdict = await this.#streams.delete(path)
+    if (isRefused(verdict) && !(await progressOf(this.#database, [path])).has(path)) return verdict
     await this.#database.transaction((tx) => dropLinks(tx, path))
     await forgetProgress(this.#database, path) // of another stream of this name
     return verdict

@@ -134,7 +134,7 @@ export class PostgresPipeline implements Pipeline {
 
   async delete(path: StreamPath): Promise<DeleteVerdict> {
     const verdict = await this.#store.delete(path)
-    await this.#database.transaction((tx) => dropLinks(tx, path)) // links that a crash leaves here wait for nothing, and are forgotten by the next stream of this name
+    if (verdict.outcome === 'deleted') await this.#database.transaction((tx) => dropLinks(tx, path)) // links that a crash leaves here wait for nothing, and are forgotten by the next stream of this name
     return verdict
   }
 

@@ -70,6 +70,8 @@ export class Subscriber {
     expectStatus(201, await this.wire.ask('PUT', this.#at(path), entry, { headers: { 'content-type': 'application/json' } }))
   }
 
+  deleteStream = async (path: string, ask: Ask = {}): Promise<Answer> => await this.wire.ask('DELETE', this.#at(path), undefined, ask)
+
   /** Makes it as a fork of another one, at its tail. */
   async forked(path: string, from: string): Promise<void> {
     expectStatus(201, await this.wire.ask('PUT', this.#at(path), undefined, { headers: { 'stream-forked-from': this.#at(from) } }))

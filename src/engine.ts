@@ -130,7 +130,7 @@ function streamParts(
     return { streams, pipeline, appends, tails: foreignTails(database, pipeline) }
   }
   const store = new PostgresStreams({ database, limits })
-  const pipeline = new PostgresPipeline({ database, store, streams: store.transactional, waking, limits, ...given('observe', observe) })
+  const pipeline = new PostgresPipeline({ database, streams: store.transactional, waking, limits, ...given('observe', observe) })
   const appends: Appends = {
     kind: 'transaction',
     createIn: (tx, made) => pipeline.createIn(tx, made),

@@ -144,6 +144,28 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
     expect((await subscriber.get(id)).streams).toEqual([])
   })
 
+  it('a stream that is made anew while it is deleted is linked as every stream that stands', async () => {
+    const [id, folder] = [subscriber.fresh('sub'), subscriber.fresh('renewed')]
+    await subscriber.made(id, pull({ pattern: `${folder}/*` }, `wakes/${id}`))
+    const standing: string[] = []
+
+    for (let nth = 0; nth < 60; nth += 1) {
+      const path = `${folder}/${nth}`
+      await subscriber.stream(path)
+      const deleted = subscriber.deleteStream(path)
+      const made = [subscriber.putStream(path)]
+      for (let more = 0; more < 3; more += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 1))
+        made.push(subscriber.putStream(path))
+      }
+      await Promise.all([deleted, ...made])
+      if (await subscriber.stands(path)) standing.push(path)
+    }
+
+    expect((await subscriber.get(id)).streams.map(({ path }) => path)).toEqual(standing.sort())
+    expect(standing).not.toEqual([])
+  })
+
   it('a pattern links what is there at its tail, and what comes later from its beginning', async () => {
     receiver.answer = { body: { done: true } }
     const folder = subscriber.fresh('patterns')

@@ -61,8 +61,15 @@ export class Subscriber {
 
   /** Makes a JSON stream; its offsets count its entries. */
   async stream(path: string, ...entries: readonly unknown[]): Promise<void> {
-    expectStatus(201, await this.wire.ask('PUT', this.#at(path), undefined, { headers: { 'content-type': 'application/json' } }))
+    expectStatus(201, await this.putStream(path))
     for (const entry of entries) await this.append(path, entry)
+  }
+
+  putStream = async (path: string): Promise<Answer> =>
+    await this.wire.ask('PUT', this.#at(path), undefined, { headers: { 'content-type': 'application/json' } })
+
+  async stands(path: string): Promise<boolean> {
+    return (await this.wire.ask('HEAD', this.#at(path))).status === 200
   }
 
   /** Makes it with a first entry. */

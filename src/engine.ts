@@ -133,7 +133,6 @@ function streamParts(
   const store = new PostgresStreams({ database, limits, warn })
   const pipeline = new PostgresPipeline({
     database,
-    store,
     streams: store.transactional,
     waking,
     limits,

@@ -8,6 +8,9 @@
  * F3  An append through the stream protocol goes on as it came, producer and all: only that it may have landed is written down, so that its
  *     consequences are drawn. One that nobody was told of need not land. What a handler appended whose claim ended meanwhile leaves no run open
  *     (`fenced-runs.ts`).
+ * F4  Links go with their stream, and those of the next one of its name stay, though nobody can hold the name on a foreign server: a deletion takes
+ *     the links that stood before it, and then looks whether there is a stream again; who has made one looks whether it is linked. Whichever of the
+ *     two comes last sees what the other has done, and links the stream to the patterns that name it.
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
  */
@@ -15,16 +18,16 @@ import { randomUUID } from 'node:crypto'
 import type { EntityStatus } from '../domain/entity.js'
 import { type AgentsError, errors } from '../domain/errors.js'
 import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
-import { entityOfMainStream, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
+import { entityOfMainStream, type Offset, type OperationId, operationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, type NewIntent, takeLapsedIntents } from '../registry/intents.js'
-import { advanceProgress } from '../registry/projections.js'
+import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { forgetProgress } from '../registry/subscription-editing.js'
-import { dropLinks, forgetAcks, linkedPaths } from '../registry/subscriptions.js'
+import { dropLinksOf, forgetAcks, linkedPaths, subscribersOf } from '../registry/subscriptions.js'
 import {
   type AppendRequest,
   type AppendVerdict,
@@ -102,25 +105,50 @@ export class ForeignPipeline implements Pipeline {
    */
   async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
     return await this.#counted(async () => {
-      const isLinked = await this.#database.transaction(async (tx) => {
-        const patterns = await this.#waking.patternsFor(tx, [path])
-        await this.#waking.hold(tx, [{ path }], patterns)
-        await forgetAcks(tx, [path])
-        await this.#waking.made(tx, [{ path, tail: zeroOffset }], patterns)
-        return (await linkedPaths(tx, [path])).has(path)
-      })
+      const isLinked = await this.#link(path)
       const verdict = await this.#streams.create(path, request)
+      if (isLinked && verdict.outcome === 'created' && !(await this.#isLinked(path))) await this.#link(path) // F4
       if (isLinked && verdict.outcome === 'created' && isBareFork(path, request)) await this.#consequences.passOver(path, verdict.head.tail)
       if (verdict.outcome !== 'refused' && (isLinked || (await this.#isLinked(path)))) await this.#consequences.draw(path, null)
       return verdict
     })
   }
 
+  /** Whether anybody waits for the stream then. Whoever has work up to `tail` is woken. */
+  async #link(path: StreamPath, tail: Offset = zeroOffset): Promise<boolean> {
+    return await this.#database.transaction(async (tx) => {
+      const patterns = await this.#waking.patternsFor(tx, [path])
+      await this.#waking.hold(tx, [{ path }], patterns)
+      await forgetAcks(tx, [path])
+      await this.#waking.made(tx, [{ path, tail }], patterns)
+      return (await linkedPaths(tx, [path])).has(path)
+    })
+  }
+
+  /**
+   * Who waits for a name that no stream has goes on waiting. A stream that the registry has heard of and that is not there any more was deleted by
+   * somebody who did not come to this: a process that died, or whose answer was lost.
+   */
   async delete(path: StreamPath): Promise<DeleteVerdict> {
-    const verdict = await this.#streams.delete(path)
-    await this.#database.transaction((tx) => dropLinks(tx, path))
-    await forgetProgress(this.#database, path) // of another stream of this name
-    return verdict
+    return await this.#counted(async () => {
+      const [subscribers, heardOf] = await Promise.all([subscribersOf(this.#database, path), progressOf(this.#database, [path])])
+      const verdict = await this.#streams.delete(path)
+      if (isRefused(verdict) && !heardOf.has(path)) return verdict
+      await this.#database.transaction(async (tx) => {
+        await dropLinksOf(tx, path, subscribers)
+        await forgetProgress(tx, path) // of another stream of this name
+      })
+      if (subscribers.length > 0) await this.#relink(path)
+      return verdict
+    })
+  }
+
+  /** F4: somebody may have made the stream anew. What was appended while it was not linked is drawn before and after it is (`tails.ts` T1). */
+  async #relink(path: StreamPath): Promise<void> {
+    const found = await this.#streams.head(path)
+    if (isRefused(found)) return
+    await this.#consequences.draw(path, null)
+    if (await this.#link(path, found.head.tail)) await this.#consequences.draw(path, null)
   }
 
   /** A link that was made meanwhile has not been seen by this append, so the append looks for it (`tails.ts` T1). */

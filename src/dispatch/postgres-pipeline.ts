@@ -13,7 +13,7 @@ import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import { type Database, isConnectionFailure, type Transaction } from '../registry/database.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
-import { dropLinks, linkedPaths } from '../registry/subscriptions.js'
+import { dropLinks, linkedPaths, sharePatterns } from '../registry/subscriptions.js'
 import type { Subscriber } from '../registry/wakes.js'
 import type {
   AppendVerdict,
@@ -22,7 +22,6 @@ import type {
   DeleteVerdict,
   LockedStreams,
   NewStream,
-  StreamStore,
   TransactionalStreams,
 } from '../streams/store.js'
 import { drawFrom } from './consequences.js'
@@ -65,7 +64,6 @@ interface DecidedIn {
 
 export interface PostgresPipelineParts {
   readonly database: Database
-  readonly store: StreamStore
   readonly streams: TransactionalStreams
   readonly waking: Waking
   readonly limits: Limits
@@ -76,16 +74,14 @@ export interface PostgresPipelineParts {
 
 export class PostgresPipeline implements Pipeline {
   readonly #database: Database
-  readonly #store: StreamStore
   readonly #streams: TransactionalStreams
   readonly #waking: Waking
   readonly #warn: (failure: unknown, text: string) => void
   readonly #commits: GroupCommit<PipelineAppend, PipelineVerdict>
   readonly #creates: GroupCommit<PipelineCreate, CreateVerdict>
 
-  constructor({ database, store, streams, waking, limits, observe, warn = () => undefined }: PostgresPipelineParts) {
+  constructor({ database, streams, waking, limits, observe, warn = () => undefined }: PostgresPipelineParts) {
     this.#database = database
-    this.#store = store
     this.#streams = streams
     this.#waking = waking
     this.#warn = warn
@@ -136,10 +132,16 @@ export class PostgresPipeline implements Pipeline {
     return this.#creates.add({ path, ...request })
   }
 
+  /**
+   * One transaction: a stream that is made under the name afterwards keeps the links that come with it. With the patterns shared nobody links the stream
+   * by a pattern while it goes.
+   */
   async delete(path: StreamPath): Promise<DeleteVerdict> {
-    const verdict = await this.#store.delete(path)
-    await this.#database.transaction((tx) => dropLinks(tx, path)) // links that a crash leaves here wait for nothing, and are forgotten by the next stream of this name
-    return verdict
+    return await this.#database.transaction(async (tx) => {
+      const [, verdict] = await Promise.all([sharePatterns(tx), this.#streams.delete(tx, path)])
+      if (verdict.outcome === 'deleted') await dropLinks(tx, path)
+      return verdict
+    })
   }
 
   /** There is nothing to catch up with. */

@@ -202,6 +202,22 @@ export async function dropLinks(tx: Transaction, path: StreamPath): Promise<void
   ])
 }
 
+/** Who waits for this stream. */
+export async function subscribersOf(queryable: Queryable, path: StreamPath): Promise<readonly string[]> {
+  const { rows } = await queryable.query(sql`
+    SELECT subscription_id FROM subscription_links WHERE tenant_id = ${queryable.tenant} AND path = ${path}`)
+  return rows.map(({ subscription_id }) => String(subscription_id))
+}
+
+/** These subscriptions wait for the stream no more. */
+export async function dropLinksOf(tx: Transaction, path: StreamPath, subscriptionIds: readonly string[]): Promise<void> {
+  await Promise.all([
+    holdSubscriptions(tx, subscriptionIds, []),
+    tx.query(sql`
+      DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path} AND subscription_id = ANY (${subscriptionIds})`),
+  ])
+}
+
 /** One subscription waits for one stream no more. */
 export async function dropLink(queryable: Queryable, subscriptionId: string, path: StreamPath): Promise<void> {
   await queryable.query(sql`

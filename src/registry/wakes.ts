@@ -8,6 +8,8 @@
  * K3  A delivery is begun by moving `attempts` from n to n + 1: one process carries it out, whoever else meant to.
  * K4  Every statement names the wake id that it is about: what comes late changes nothing.
  * K5  Only the server's own subscriptions, and those of bypass principals, have wakes that are about an entity.
+ * K6  The wakes that are about one entity have ever higher generations, whichever subscriptions they are of, also new ones: its dispatch state, locked,
+ *     says which was the last. Handlers write with them as epochs, and who comes with a former one is taken for a former one (spec/06 §4).
  */
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, StreamPath } from '../domain/ids.js'
@@ -52,19 +54,28 @@ export interface WakeStart {
 
 /**
  * Starts a wake for each of these subscriptions, which are idle and locked. Whoever asks delivers within `ownedMs`, then anybody may.
- * K5: a subscription that an ordinary principal created looks on; its wakes bring no token to write with.
+ * K5: a subscription that an ordinary principal created looks on; its wakes bring no token to write with. K6.
  */
 export async function startWakes(tx: Transaction, starts: readonly WakeStart[], ownedMs: number): Promise<StartedWake[]> {
   if (starts.length === 0) return []
   const { rows } = await tx.query(keyed`
     WITH started AS (
       UPDATE subscriptions s
-         SET generation = s.generation + 1, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = CASE WHEN s.created_by IS NULL THEN i.entity_url END, attempts = 0, failures = 0,
+         SET generation = i.generation, wake_id = i.wake_id, wake_path = i.path, wake_entity_url = i.entity_url, attempts = 0, failures = 0,
              last_error = NULL, started_at = now(), due_at = clock_timestamp() + ${ownedMs} * interval '1 ms', holder = NULL, claimed_attempt = NULL, lease_until = NULL
-        FROM (SELECT k.ctid AS at, i.*
-                FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
-                            ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)
-               CROSS JOIN LATERAL (SELECT ctid FROM subscriptions WHERE tenant_id = ${tx.tenant} AND id = i.id COLLATE "C" OFFSET 0) k) i
+        FROM (SELECT n.at, n.wake_id, n.path, n.entity_url,
+                     greatest(max(n.generation) OVER one, coalesce(n.last_epoch, 0)) + row_number() OVER one AS generation
+                FROM (SELECT k.ctid AS at, i.id, i.wake_id, i.path, k.entity_url, k.generation, d.last_epoch
+                        FROM (SELECT *
+                                FROM unnest(${starts.map((s) => s.id)}::text[], ${starts.map((s) => s.wakeId)}::text[], ${starts.map((s) => s.path)}::text[],
+                                            ${starts.map((s) => s.entityUrl)}::text[]) AS i (id, wake_id, path, entity_url)
+                               ORDER BY entity_url COLLATE "C") i
+                       CROSS JOIN LATERAL (SELECT ctid, generation, CASE WHEN created_by IS NULL THEN i.entity_url END COLLATE "C" AS entity_url FROM subscriptions
+                                            WHERE tenant_id = ${tx.tenant} AND id = i.id COLLATE "C" OFFSET 0) k
+                        LEFT JOIN LATERAL (SELECT last_epoch FROM entity_dispatch_state
+                                            WHERE tenant_id = ${tx.tenant} AND entity_url = k.entity_url OFFSET 0
+                                              FOR NO KEY UPDATE) d ON true) n
+              WINDOW one AS (PARTITION BY n.entity_url, CASE WHEN n.entity_url IS NULL THEN n.id END)) i
        WHERE s.ctid = i.at
       RETURNING s.id, s.type, s.generation, s.wake_id, s.wake_path, s.wake_entity_url, s.webhook_url, s.runner_id, s.wake_stream
     ), noted AS (

@@ -142,6 +142,8 @@ export interface StreamStore {
 export interface TransactionalStreams {
   /** Verdicts in the order given. Locks by ascending stream id. One statement per table. */
   create(tx: Transaction, streams: readonly NewStream[]): Promise<readonly CreateVerdict[]>
+  /** Locks the stream first; who held it before has committed. Readers are told after the commit. */
+  delete(tx: Transaction, path: StreamPath): Promise<DeleteVerdict>
   /** Locks the streams of these appends until `tx` ends, by ascending stream id: what is read afterwards was true when nobody could append. */
   lock(tx: Transaction, appends: readonly Pick<StreamAppend, 'path' | 'producer'>[]): Promise<LockedStreams>
   /** Decides those appends, or some of them, once: verdicts in the order given; several appends to one stream are applied in that order. */

@@ -41,7 +41,7 @@ beforeAll(async () => {
   const { database } = fresh
   streams = new PostgresStreams({ database })
   const waking = new Waking(defaultLimits, (wakes) => started.push(...wakes))
-  pipeline = new PostgresPipeline({ database, store: streams, streams: streams.transactional, waking, limits: defaultLimits })
+  pipeline = new PostgresPipeline({ database, streams: streams.transactional, waking, limits: defaultLimits })
   const config = { limits: defaultLimits, outbound: { privateNetworks: 'allow' }, baseUrl: 'http://agents.test' } as const
   dispatch = await buildDispatch({
     config,

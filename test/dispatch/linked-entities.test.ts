@@ -73,7 +73,7 @@ async function costsIn(database: Database, streams: PostgresStreams, { entities,
     last = touched
   })
   const waking = new Waking(defaultLimits, () => undefined)
-  const parts = { database, store: streams, streams: streams.transactional, waking, limits: defaultLimits }
+  const parts = { database, streams: streams.transactional, waking, limits: defaultLimits }
   const pipeline = new PostgresPipeline(parts)
   const appendIn = async (tx: Transaction, appends: readonly PipelineAppend[]) => {
     const { write } = await pipeline.decideIn(tx, appends)

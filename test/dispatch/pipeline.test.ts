@@ -6,8 +6,10 @@ import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
 import { Waking } from '../../src/dispatch/waking.js'
 import { type EntityUrl, mainStream, type OperationId, type StreamPath, zeroOffset } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
+import type { SubscriptionRequest } from '../../src/domain/subscription-request.js'
 import { sql } from '../../src/registry/database.js'
 import { projectionOf } from '../../src/registry/projections.js'
+import { insertSubscription } from '../../src/registry/subscription-editing.js'
 import { httpStreamStore } from '../../src/streams/http/store.js'
 import { PostgresStreams } from '../../src/streams/postgres/store.js'
 import type { StreamStore } from '../../src/streams/store.js'
@@ -30,7 +32,6 @@ async function inPostgres(warned: unknown[] = []): Promise<Parts> {
   const streams = new PostgresStreams({ database: fresh.database })
   const pipeline = new PostgresPipeline({
     database: fresh.database,
-    store: streams,
     streams: streams.transactional,
     waking: unheard,
     limits: defaultLimits,
@@ -444,5 +445,65 @@ describe('a handler that is fenced while its append is on its way to a foreign s
 
       expect(await runsOf(url)).toEqual({ told: ['started', 'failed'], open: 0 })
     })
+  })
+})
+
+describe('a foreign stream that is made anew while it is deleted', () => {
+  let parts: Awaited<ReturnType<typeof elsewhere>>
+  beforeAll(async () => {
+    parts = await elsewhere()
+    const request = { id: 'all', mount: '', type: 'pull-wake', pattern: 'renewed/*', streams: [], wakeStream: '/wakes/all' as StreamPath }
+    await parts.fresh.database.transaction(
+      async (tx) =>
+        await insertSubscription(tx, {
+          request: { ...request, webhookUrl: null, leaseTtlMs: 30_000, description: null } as SubscriptionRequest,
+          configuration: '',
+          webhookUrl: null,
+          createdBy: null,
+        }),
+    )
+  })
+  afterAll(async () => await parts.stop())
+
+  const linked = async (path: StreamPath) =>
+    (
+      await parts.fresh.database.query(sql`
+        SELECT l.acked, s.wake_path FROM subscription_links l JOIN subscriptions s ON s.id = l.subscription_id WHERE l.path = ${path}`)
+    ).rows
+  const pipelineOver = (streams: Partial<StreamStore>) =>
+    new ForeignPipeline(parts.fresh.database, Object.assign(Object.create(parts.streams), streams), unheard, defaultLimits)
+  const atRest = async () => await parts.fresh.database.query(sql`UPDATE subscriptions SET wake_id = NULL, wake_path = NULL`)
+
+  it('before its links are dropped, is linked, and wakes with its first entry', async () => {
+    const path = '/renewed/before' as StreamPath
+    await parts.pipeline.create(path, { contentType: json })
+    const slow = pipelineOver({
+      delete: async (deleted) => {
+        const verdict = await parts.streams.delete(deleted)
+        await parts.pipeline.create(deleted, entry({ first: true }))
+        await atRest()
+        return verdict
+      },
+    })
+
+    expect(await slow.delete(path)).toEqual({ outcome: 'deleted' })
+
+    expect(await linked(path)).toEqual([{ acked: '-1', wake_path: path }])
+  })
+
+  it('between its own links and itself, is linked, and wakes with its first entry', async () => {
+    const path = '/renewed/between' as StreamPath
+    await parts.pipeline.create(path, { contentType: json })
+    await atRest()
+    const slow = pipelineOver({
+      create: async (created, request) => {
+        await parts.pipeline.delete(created)
+        return await parts.streams.create(created, request)
+      },
+    })
+
+    expect(await slow.create(path, entry({ first: true }))).toMatchObject({ outcome: 'created' })
+
+    expect(await linked(path)).toEqual([{ acked: '-1', wake_path: path }])
   })
 })

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { eventually } from '../support/eventually.js'
 import { bearer, dispatchRows, HandHeld } from '../support/hand-held.js'
 import { neverFails, noObject, oddSegment } from '../support/hostile.js'
+import { Subscriber } from '../support/subscriber.js'
 import type { Wake } from '../support/wake.js'
 import { type Answer, expectStatus, refusal, Wire } from '../support/wire.js'
 
@@ -48,6 +49,23 @@ describe.each(['postgres', 'http'] as const)('a wake, streams: %s,', (streams) =
     }
     expect(await dispatchRows(wire)).toEqual(before)
   }
+
+  it('has another epoch than every other one of its entity, and none goes back, whichever subscriptions they are of', async () => {
+    const subscriber = new Subscriber(wire)
+    const url = fresh()
+    const epochs = [(await held.woken(url)).epoch]
+
+    for (const ids of [['once'], ['once'], ['once', 'twice']]) {
+      for (const id of ids) await subscriber.made(id, { type: 'pull-wake', wake_stream: `wakes/${id}`, pattern: `${url.slice(1)}/**` })
+      expectStatus(200, await wire.send(url, { payload: 'more' }))
+      const claimed = await Promise.all(ids.map(async (id) => (await subscriber.claimed(id, 'worker')).generation))
+      expect(Math.min(...claimed)).toBeGreaterThan(Math.max(...epochs))
+      epochs.push(...claimed)
+      for (const id of ids) await subscriber.delete(id)
+    }
+
+    expect(new Set(epochs).size).toBe(epochs.length)
+  })
 
   describe('its id alone is worth nothing:', () => {
     let wake: Wake

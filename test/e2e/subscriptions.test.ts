@@ -120,6 +120,52 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
     await eventually(async () => receiver.of(id).length === 1 && (await subscriber.ackedOf(id, path)) === (await subscriber.tailOf(path)))
   })
 
+  it('the deletion of a stream that does not exist takes nothing from whoever waits for its name', async () => {
+    const [id, path] = [subscriber.fresh('sub'), subscriber.fresh('plain/expected')]
+    await subscriber.made(id, pull({ streams: [path] }, `wakes/${id}`))
+
+    expect((await subscriber.deleteStream(path, { as: 'user:stranger' })).status).toBe(404)
+
+    expect((await subscriber.get(id)).streams).toMatchObject([{ path, link_type: 'explicit' }])
+    await subscriber.streamWith(path, { first: true })
+    expect((await subscriber.claimed(id, 'worker')).streams).toMatchObject([{ path, has_pending: true }])
+  })
+
+  it('a deletion takes the links to its stream along; repeated, it takes those along that a lost one left', async () => {
+    const [id, path, lost] = [subscriber.fresh('sub'), subscriber.fresh('plain/deleted'), subscriber.fresh('plain/lost')]
+    for (const name of [path, lost]) await subscriber.streamWith(name, { first: true })
+    await subscriber.made(id, pull({ streams: [path, lost] }, `wakes/${id}`))
+
+    expect((await subscriber.deleteStream(path)).status).toBe(204)
+    const { streamsUrl } = subscriber.wire.house
+    if (streamsUrl !== undefined) await fetch(`${streamsUrl}/${lost}`, { method: 'DELETE' }) // by a process that died after it
+    expect((await subscriber.deleteStream(lost)).status).toBe(streamsUrl === undefined ? 204 : 404)
+
+    expect((await subscriber.get(id)).streams).toEqual([])
+  })
+
+  it('a stream that is made anew while it is deleted is linked as every stream that stands', async () => {
+    const [id, folder] = [subscriber.fresh('sub'), subscriber.fresh('renewed')]
+    await subscriber.made(id, pull({ pattern: `${folder}/*` }, `wakes/${id}`))
+    const standing: string[] = []
+
+    for (let nth = 0; nth < 60; nth += 1) {
+      const path = `${folder}/${nth}`
+      await subscriber.stream(path)
+      const deleted = subscriber.deleteStream(path)
+      const made = [subscriber.putStream(path)]
+      for (let more = 0; more < 3; more += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 1))
+        made.push(subscriber.putStream(path))
+      }
+      await Promise.all([deleted, ...made])
+      if (await subscriber.stands(path)) standing.push(path)
+    }
+
+    expect((await subscriber.get(id)).streams.map(({ path }) => path)).toEqual(standing.sort())
+    expect(standing).not.toEqual([])
+  })
+
   it('a pattern links what is there at its tail, and what comes later from its beginning', async () => {
     receiver.answer = { body: { done: true } }
     const folder = subscriber.fresh('patterns')

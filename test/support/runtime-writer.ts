@@ -26,7 +26,6 @@ export class RuntimeWriter {
       this.#streams = streams
       this.#pipeline = new PostgresPipeline({
         database: this.#database,
-        store: streams,
         streams: streams.transactional,
         waking,
         limits: defaultLimits,

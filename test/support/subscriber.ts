@@ -61,14 +61,23 @@ export class Subscriber {
 
   /** Makes a JSON stream; its offsets count its entries. */
   async stream(path: string, ...entries: readonly unknown[]): Promise<void> {
-    expectStatus(201, await this.wire.ask('PUT', this.#at(path), undefined, { headers: { 'content-type': 'application/json' } }))
+    expectStatus(201, await this.putStream(path))
     for (const entry of entries) await this.append(path, entry)
+  }
+
+  putStream = async (path: string): Promise<Answer> =>
+    await this.wire.ask('PUT', this.#at(path), undefined, { headers: { 'content-type': 'application/json' } })
+
+  async stands(path: string): Promise<boolean> {
+    return (await this.wire.ask('HEAD', this.#at(path))).status === 200
   }
 
   /** Makes it with a first entry. */
   async streamWith(path: string, entry: unknown): Promise<void> {
     expectStatus(201, await this.wire.ask('PUT', this.#at(path), entry, { headers: { 'content-type': 'application/json' } }))
   }
+
+  deleteStream = async (path: string, ask: Ask = {}): Promise<Answer> => await this.wire.ask('DELETE', this.#at(path), undefined, ask)
 
   /** Makes it as a fork of another one, at its tail. */
   async forked(path: string, from: string): Promise<void> {

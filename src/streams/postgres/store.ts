@@ -81,6 +81,7 @@ export class PostgresStreams implements StreamStore {
     })
     this.transactional = {
       create: async (tx, streams) => await createAll(tx, streams),
+      delete: async (tx, path) => await this.#deleteIn(tx, path),
       lock: async (tx, appends) => (await lockStreams(tx, appends)) as unknown as LockedStreams, // opaque to callers
       decide: (locked, appends) => decideAll(locked as unknown as Locked, appends.map(preparedAt)), // made by `lock`
       share: async (tx, paths) => await shareStreams(tx, paths),
@@ -109,10 +110,7 @@ export class PostgresStreams implements StreamStore {
   }
 
   async delete(path: StreamPath): Promise<DeleteVerdict> {
-    const verdict = await this.#commit(async (tx) => await deleteStream(tx, path))
-    if (verdict.outcome === 'deleted') this.#watching.announce([path])
-    this.#sweepSoon()
-    return verdict
+    return await this.#commit(async (tx) => await this.#deleteIn(tx, path))
   }
 
   async serveRead(request: ReadRequest): Promise<ReadResponse> {
@@ -129,6 +127,15 @@ export class PostgresStreams implements StreamStore {
     clearInterval(this.#sweeper)
     await this.#watching.close()
     await Promise.all([this.#appends.drained(), this.#creates.drained(), this.#sweep])
+  }
+
+  async #deleteIn(tx: Transaction, path: StreamPath): Promise<DeleteVerdict> {
+    const verdict = await deleteStream(tx, path)
+    tx.afterCommit(() => {
+      if (verdict.outcome === 'deleted') this.#watching.announce([path])
+      this.#sweepSoon()
+    })
+    return verdict
   }
 
   async #commitAppends(appends: readonly PathAppend[]): Promise<readonly AppendVerdict[]> {

@@ -110,7 +110,7 @@ export async function registryServer(
   }
   const streams = new PostgresStreams({ database: fresh.database, limits })
   const waking = new Waking(limits, () => undefined)
-  const pipeline = new PostgresPipeline({ database: fresh.database, store: streams, streams: streams.transactional, waking, limits })
+  const pipeline = new PostgresPipeline({ database: fresh.database, streams: streams.transactional, waking, limits })
   const server: TestServer = await shellOnly({
     limits,
     database: fresh.database,

@@ -3,8 +3,9 @@
  *
  * X1  Its wake ends with it: tokens worthless, claim `expired`, entity idle (or stopped, where that was asked for), runs that it left open closed visibly:
  *     also those that stand on a foreign stream server and that nobody has heard of, because the server died that had taken them.
- * X2  What it has not acknowledged is delivered again, with the next generation.
+ * X2  What it has not acknowledged is delivered again, with the next generation: the stream that the wake was about before all others.
  * X3  Events that outlive `maxLostLeases` handlers in a row are given up: an `error` event says so, they are acknowledged, and the wake is a dead letter.
+ *     What was pending on other streams meanwhile was in front of none of those handlers (X2): it starts the next wake.
  *
  * All of it is one transaction (with a foreign stream server its events follow from intents). Any number of processes may try; one of them does it.
  */
@@ -15,8 +16,8 @@ import type { Limits } from '../domain/limits.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { setDead } from '../registry/deliveries.js'
 import { setIdle } from '../registry/entity-work.js'
-import { linksOfWakes } from '../registry/subscriptions.js'
-import { endWakes, lockWakeEntities, lockWakes, peekWake, setAcked } from '../registry/wakes.js'
+import { type LinkState, linksOfWakes } from '../registry/subscriptions.js'
+import { endWakes, type LockedWake, lockWakeEntities, lockWakes, peekWake, setAcked } from '../registry/wakes.js'
 import { ackedBy } from './deliveries.js'
 import { unendedRuns } from './fenced-runs.js'
 import type { Pipeline, Together } from './pipeline.js'
@@ -80,18 +81,28 @@ export class Expiry {
     const wake = wakes.get(wakeId)
     if (wake === undefined || !wake.lease_ended) throw new StillHeld()
     const url = wake.wake_entity_url
-    const acks = givesUp ? links.flatMap(({ path, tail }) => (tail === null ? [] : [{ subscriptionId: wake.id, path, offset: tail }])) : []
+    const { own, next, lostLeases } = afterLoss(wake, links, givesUp)
+    const acks = givesUp ? own.flatMap(({ path, tail }) => (tail === null ? [] : [{ subscriptionId: wake.id, path, offset: tail }])) : []
     await setAcked(tx, acks)
-    await endWakes(tx, [{ wakeId, as: 'expired', acked: {}, lostLeases: givesUp ? 0 : wake.lost_leases + 1 }])
+    await endWakes(tx, [{ wakeId, as: 'expired', acked: {}, lostLeases }])
     if (givesUp)
       await setDead(tx, {
         wakeId,
         reason: `${wake.lost_leases + 1} handlers in a row ended without a word`,
         attempts: wake.attempts,
-        ackedBefore: ackedBy(links),
+        ackedBefore: ackedBy(own),
       })
     if (url !== null) await setIdle(tx, [url], Date.now())
-    const next = givesUp ? undefined : firstPending(links)
     if (next !== undefined) await this.#parts.waking.start(tx, [{ id: wake.id, path: next.path }])
   }
+}
+
+/** X2, X3: links of the stream that the wake was about, and what the next wake is about. Losses are counted of one stream. */
+function afterLoss({ wake_path, lost_leases }: LockedWake, links: readonly LinkState[], givesUp: boolean) {
+  const own = links.filter(({ path }) => path === wake_path)
+  const others = links.filter(({ path }) => path !== wake_path)
+  const again = givesUp ? undefined : firstPending(own)
+  const next = again ?? firstPending(others)
+  const isOver = givesUp || (next !== undefined && next !== again)
+  return { own, next, lostLeases: isOver ? 0 : lost_leases + 1 }
 }

@@ -51,6 +51,7 @@ export class WakeProgress {
     const acks: Ack[] = []
     for (const { path, offset: text } of callback.acks) {
       const link = links.find((known) => known.path === path)
+      if (link === undefined && path === wake.wake_path) continue // unlinked meanwhile, as by a kill: nothing is left to acknowledge
       const offset = ackedOffset(text)
       const refusal = refuseAck(link, offset)
       if (refusal === null) acks.push({ subscriptionId: wake.id, path, offset })

@@ -1,20 +1,22 @@
-/** Which entities are in the hands of a handler, and what their status says of it (spec/06 §11, spec/05 §6). */
+/**
+ * Which entities are in the hands of a handler, and what their status says of it (spec/06 §11, spec/05 §6).
+ *
+ * A handler has a wake while its lease runs, and before that while a webhook's delivery is under way: begun, not failed, within its limit. What is
+ * announced to a runner is in nobody's hands until it is claimed.
+ */
 import type { EntityUrl } from '../domain/ids.js'
 import { keyed, type Queryable, sql, type Transaction } from './database.js'
 import { wakeWaiters } from './waiters.js'
 
 /** Whether a wake of this entity is in its handler's hands. */
-export async function isWorkedOn(tx: Transaction, url: EntityUrl): Promise<boolean> {
-  const { count } = await tx.query(sql`
-    SELECT FROM subscriptions WHERE tenant_id = ${tx.tenant} AND wake_entity_url = ${url} AND lease_until IS NOT NULL LIMIT 1`)
-  return count > 0
-}
+export const isWorkedOn = async (tx: Transaction, url: EntityUrl): Promise<boolean> => (await workedOn(tx, [url])).has(url)
 
 /** Which of these entities are in the hands of a handler. */
 export async function workedOn(queryable: Queryable, urls: readonly EntityUrl[]): Promise<ReadonlySet<string>> {
   const { rows } = await queryable.query(sql`
     SELECT DISTINCT wake_entity_url AS url FROM subscriptions
-     WHERE tenant_id = ${queryable.tenant} AND wake_entity_url = ANY (${urls}) AND lease_until IS NOT NULL`)
+     WHERE tenant_id = ${queryable.tenant} AND wake_entity_url = ANY (${urls})
+       AND (lease_until IS NOT NULL OR (type = 'webhook' AND attempts > failures AND due_at > clock_timestamp()))`)
   return new Set(rows.map((row) => String(row.url)))
 }
 
@@ -60,7 +62,9 @@ export async function unfinishedStops(
       FROM entities e
      WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
        AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${overdueMs}::int8
-            OR NOT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url AND s.lease_until IS NOT NULL))
+            OR NOT EXISTS (SELECT FROM subscriptions s
+                            WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url
+                              AND (s.lease_until IS NOT NULL OR (s.type = 'webhook' AND s.attempts > s.failures AND s.due_at > clock_timestamp()))))
      ORDER BY e.updated_at, e.url
      LIMIT ${limit}`)
   return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))

@@ -200,6 +200,26 @@ describe.each(['postgres', 'http'] as const)('a wake, streams: %s,', (streams) =
     expect((await held.wake(wake.entity.url, 2)).streams).toEqual(wake.streams)
   })
 
+  it('of a pattern, whose entity is killed meanwhile, ends with its done, and the next entity’s comes at once', async () => {
+    const [type, id] = ['watched', 'watcher']
+    await wire.register(type)
+    const watches = { type: 'webhook', pattern: `${type}/**`, webhook: { url: held.handler.url } }
+    expectStatus(201, await wire.ask('PUT', `/__ds/subscriptions/${id}`, watches))
+    await wire.spawned(`/${type}/first`)
+    const wake = await held.wake(`/${type}/first`)
+    held.tokenIn(await held.claim(wake))
+    expectStatus(200, await wire.kill(`/${type}/first`))
+    await wire.spawned(`/${type}/second`)
+
+    const other = await held.heartbeat(wake, { acks: [{ path: `/${type}/none/main`, offset: await held.tailOf(wake.entity.url) }] })
+    expect([other.status, other.body]).toEqual([409, refusal('INVALID_OFFSET', 'Ack references an unknown subscription stream')])
+    expect(expectStatus(200, await held.done(wake)).body).toEqual({ ok: true, next_wake: true })
+    const next = await held.wake(`/${type}/second`)
+    expect(next.epoch).toBe(wake.epoch + 1)
+    expect(expectStatus(200, await held.done(next)).body).toEqual({ ok: true, next_wake: false })
+    expectStatus(204, await wire.ask('DELETE', `/__ds/subscriptions/${id}`))
+  })
+
   describe('its write token', () => {
     it('ends with done', async () => {
       const { wake, writeToken } = await held.claimed(fresh())

@@ -237,6 +237,40 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
     })
   })
 
+  it('what comes to a pattern while its handlers die of another stream is not given up with that', async () => {
+    const [poison, meanwhile] = ['/watched/poison', '/watched/meanwhile'] // in the order of their names the latter stands before
+    await wire.register('watched')
+    const watches = { type: 'webhook', pattern: 'watched/**', webhook: { url: held.handler.url } }
+    expectStatus(201, await wire.ask('PUT', '/__ds/subscriptions/watcher', watches))
+    await wire.spawned(poison)
+    const shown = await held.tailOf(poison)
+    for (let nth = 1; nth <= maxLostLeases; nth += 1) {
+      const wake = await held.wake(poison, nth)
+      if (nth === maxLostLeases - 1) await wire.spawned(meanwhile)
+      await held.endLease(wake)
+    }
+
+    const next = await held.wake(meanwhile)
+    const last = held.wakesOf(poison).at(-1)
+    expect([last?.epoch, next.epoch]).toEqual([maxLostLeases, maxLostLeases + 1])
+    expect(
+      await wire.sql(
+        `SELECT wake_id, acked_before FROM wake_notifications WHERE subscription_id = 'watcher' AND delivery_status = 'failed'`,
+      ),
+    ).toEqual([{ wake_id: last?.wakeId, acked_before: { [`${poison}/main`]: '-1' } }])
+    const links = await wire.sql(`SELECT path, acked FROM subscription_links WHERE subscription_id = 'watcher' ORDER BY path`)
+    expect(links.map(({ path, acked }) => [path, String(acked) >= shown])).toEqual([
+      [`${meanwhile}/main`, false],
+      [`${poison}/main`, true],
+    ])
+    const errorsOf = async (url: string) => (await wire.events(url)).filter(({ type }) => type === 'error').length
+    await eventually(async () => (await errorsOf(poison)) === 1)
+    expect(await errorsOf(meanwhile)).toBe(0)
+    const { next_wake } = expectStatus(200, await held.done(next)).body as { readonly next_wake: boolean }
+    if (next_wake) expectStatus(200, await held.done(await held.wake(poison, maxLostLeases + 1))) // of the error event, which a foreign server stores later
+    expectStatus(204, await wire.ask('DELETE', '/__ds/subscriptions/watcher'))
+  })
+
   it('handlers that acknowledge something before they end are never given up', async () => {
     await wire.spawned('/held/slow', { initialMessage: '0' })
     for (let nth = 1; nth <= maxLostLeases + 2; nth += 1) {

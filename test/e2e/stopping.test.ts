@@ -327,3 +327,75 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
     })
   })
 })
+
+describe('a handler that holds its delivery, to say done with its answer,', () => {
+  let wire: Wire
+  let handler: WebhookHandler
+  let connection: Connection
+  let temporal: Client
+
+  beforeAll(async () => {
+    wire = await Wire.start() // its grace period is longer than a test
+    handler = await WebhookHandler.start({ baseUrl: () => wire.url, handler: async () => undefined })
+    await wire.register('held', { default_dispatch_policy: { targets: [{ type: 'webhook', url: handler.url }] } })
+    connection = await Connection.connect({ address: wire.house.temporalAddress })
+    temporal = new Client({ connection, namespace: wire.house.namespace })
+  })
+  afterAll(async () => {
+    await handler.stop()
+    await connection.close()
+    await wire.stop()
+  })
+
+  /** A new entity whose handler has been asked, after `failures` answers that were none. What lets it answer. */
+  async function asked(url: string, failures = 0): Promise<() => void> {
+    let answer: () => void = () => undefined
+    const until = new Promise<void>((resolve) => (answer = resolve))
+    const when = ({ entity }: { readonly entity: { readonly url: string } }) => entity.url === url
+    handler.order({ kind: 'status', status: 500 }, { when, times: failures })
+    handler.order({ kind: 'synchronous', until }, { when, times: 1 })
+    await wire.spawned(url, { initialMessage: 'hello' })
+    await eventually(async () => handler.log.deliveriesTo(url).length > failures && (await wire.statusOf(url)) === 'running')
+    return () => answer()
+  }
+  const signalled = async (url: string, ...names: readonly string[]) => {
+    for (const name of names) expectStatus(200, await wire.signal(url, { signal: name }))
+  }
+
+  it.each([0, 1])('is waited for by a SIGTERM; deliveries that failed before: %d', async (failures) => {
+    const url = `/held/term-${failures}`
+    const answer = await asked(url, failures)
+    await signalled(url, 'SIGTERM')
+
+    await temporal.workflow.execute('sweep', { taskQueue: wire.house.taskQueue, workflowId: `sweep of ${url}` })
+    expect(await wire.statusOf(url)).toBe('stopping')
+
+    answer()
+    await eventually(async () => (await wire.statusOf(url)) === 'stopped')
+  })
+
+  it('is left the SIGINT behind a SIGSTOP', async () => {
+    const url = '/held/stop-now'
+    const answer = await asked(url)
+    await signalled(url, 'SIGSTOP', 'SIGINT')
+
+    const signals = (await wire.events(url)).filter(({ type }) => type === 'signal')
+    expect(signals.map(({ value }) => [value?.signal, value?.status])).toEqual([
+      ['SIGSTOP', 'unhandled'],
+      ['SIGINT', 'unhandled'],
+    ])
+    answer()
+    await eventually(async () => (await wire.sql('SELECT wake_id FROM subscriptions WHERE entity_url = $1', url))[0]?.wake_id === null)
+    expect(await wire.statusOf(url)).toBe('paused')
+  })
+
+  it('whose server dies is taken for dead when its delivery is due again: the entity stops', async () => {
+    const url = '/held/due'
+    const answer = await asked(url)
+    await signalled(url, 'SIGTERM')
+    await wire.sql('UPDATE subscriptions SET due_at = now() WHERE entity_url = $1', url)
+
+    await eventually(async () => (await wire.statusOf(url)) === 'stopped')
+    answer()
+  })
+})

@@ -403,8 +403,6 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
       return [status, (said as { error: { message: string } }).error.message]
     }
 
-    const missing = await subscriber.ask('POST', `${id}/ack`, body)
-    expect([missing.status, missing.body]).toEqual([401, refusal('TOKEN_INVALID', 'Missing or malformed Authorization header')])
     expect(await outcome('ack', 'none', token, body)).toEqual([404, 'Subscription not found'])
     expect(await outcome('ack', hook, token, body)).toEqual([400, 'Subscription is not pull-wake'])
     expect(await outcome('release', hook, token, body)).toEqual([400, 'Subscription is not pull-wake'])
@@ -414,6 +412,25 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
     expect(await outcome('ack', id, token, { ...body, wake_id: 'w_000000000000000000000000' })).toEqual([409, 'Wake generation is stale'])
     expect(await outcome('release', id, token, {})).toEqual([409, 'Wake generation is stale'])
     expect((await subscriber.say('callback', id, token, body)).status).toBe(200)
+  })
+
+  it.each<{ readonly what: string; readonly headers: Readonly<Record<string, string>> }>([
+    { what: 'missing', headers: {} },
+    { what: 'of another scheme', headers: { authorization: 'Basic abc' } },
+    { what: 'without a scheme', headers: { authorization: 'abc' } },
+    { what: 'without a token', headers: { authorization: 'Bearer ' } },
+    { what: 'of a scheme that only begins alike', headers: { authorization: 'Bearerabc', 'electric-claim-token': ' ' } },
+  ])('an Authorization header that is $what is refused before the subscription is looked up', async ({ headers }) => {
+    const id = subscriber.fresh('pull')
+    await subscriber.made(id, pull({ streams: ['plain/headers'] }, 'wakes/headers'))
+
+    for (const at of [id, 'none'])
+      for (const verb of ['callback', 'ack', 'release']) {
+        const { status, body } = await subscriber.ask('POST', `${at}/${verb}`, {}, { headers })
+        expect([at, verb, status, body]).toEqual([at, verb, 401, refusal('TOKEN_INVALID', 'Missing or malformed Authorization header')])
+      }
+    const headed = await subscriber.ask('POST', 'none/ack', {}, { headers: { ...headers, 'electric-claim-token': 'x' } })
+    expect([headed.status, headed.body]).toEqual([404, notFound])
   })
 
   it('a worker whose lease has ended is fenced by the next one, not joined', async () => {

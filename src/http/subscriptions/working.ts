@@ -6,7 +6,7 @@ import { workerOf } from '../../domain/subscription-request.js'
 import { type Mount, pathOfName } from '../../domain/subscriptions.js'
 import { refuseUnlessManager } from '../../entities/subscription-access.js'
 import type { DocumentedAnswer, RouteDocumentation } from '../documentation.js'
-import { presentedToken } from '../tokens.js'
+import { bearerToken } from '../tokens.js'
 import { callbackBody, claimed, claimForm, heard, sendPlainJson, sentAnything, shownClaim } from './bodies.js'
 import type { SubscriptionRouteParts } from './routes.js'
 import { type AtSubscription, idOf, type View } from './views.js'
@@ -82,7 +82,7 @@ export function workingRoutes(app: FastifyInstance, view: View, { dispatch }: Su
       { config: { documentation: tokenDocumentation(route, view) } },
       async (request, reply) => {
         const name = { id: idOf(request.params), mount }
-        const token = presentedToken(request)
+        const token = bearerToken(request)
         if (token === null) throw errors.TOKEN_MISSING() // 401
         const { nextWake } = await dispatch.subscriptions.hear(name, token, route.verb, () => said(mount, route, callbackBody(request))) // 404, 400, 401, 409
         return route.status === 204 ? await reply.code(204).send() : await sendPlainJson(reply, 200, { ok: true, next_wake: nextWake })

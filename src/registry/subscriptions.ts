@@ -277,11 +277,14 @@ export interface StoredSubscription {
   readonly lost_leases: number
 }
 
+/** A runner's wakes are announced where it reads now (`wakes.ts`, `lockWakes`). */
 export async function findSubscription(queryable: Queryable, id: string): Promise<StoredSubscription | null> {
   const { rows } = await queryable.query(sql`
-    SELECT id, type, mount, pattern, configuration, webhook_url, wake_stream, lease_ttl_ms, description, created_by, created_at, entity_url, runner_id,
+    SELECT id, type, mount, pattern, configuration, webhook_url,
+           coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
+           lease_ttl_ms, description, created_by, created_at, entity_url, runner_id,
            generation, wake_id, wake_path, wake_entity_url, attempts, failures, holder, lease_until, lost_leases
-      FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND id = ${id}`)
+      FROM subscriptions s WHERE tenant_id = ${queryable.tenant} AND id = ${id}`)
   return (rows[0] as StoredSubscription | undefined) ?? null // columns as declared in 0007-subscriptions.sql
 }
 

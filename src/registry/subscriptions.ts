@@ -2,7 +2,9 @@
 import type { EntityStatus } from '../domain/entity.js'
 import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import { defaultLeaseTtlMs, type EntitySubscription, type Mount, nothingAcked, type SubscriptionType } from '../domain/subscriptions.js'
-import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
+import { BeginAgain, keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
+import { setIdle } from './entity-work.js'
+import { endWakes } from './wakes.js'
 
 export interface NewLink {
   readonly subscriptionId: string
@@ -15,8 +17,8 @@ const ownConfiguration = 'own'
 
 /**
  * Makes the server's own subscriptions of these entities, each linked at `acked`. One that stands is left alone; what somebody else put at its id
- * is replaced: nobody may stand between an entity and its handler. Generations go on where an earlier subscription of the entity ended. Whether any was
- * replaced; otherwise all has been asked for in one turn of the event loop.
+ * is replaced, and its wake ended: nobody may stand between an entity and its handler. Generations go on where an earlier subscription of the entity
+ * ended. Whether any was replaced; otherwise all has been asked for in one turn of the event loop.
  */
 export async function insertEntitySubscriptions(
   tx: Transaction,
@@ -31,9 +33,13 @@ export async function insertEntitySubscriptions(
     ),
     insertLinks(tx, links, 'explicit'),
   ])
-  const taken = changed.filter(({ was_taken }) => was_taken === true).map(({ id }) => String(id))
+  const taken = changed.filter(({ was_taken }) => was_taken === true)
   if (taken.length === 0) return false
-  await dropAllLinks(tx, taken) // the streams of whoever stood there are not the entity's
+  await endFormerWakes(tx, taken)
+  await dropAllLinks(
+    tx,
+    taken.map(({ id }) => String(id)), // the streams of whoever stood there are not the entity's
+  )
   await insertLinks(tx, links, 'explicit')
   return true
 }
@@ -54,12 +60,34 @@ async function putEntitySubscriptions(tx: Transaction, subscriptions: readonly E
         ON CONFLICT (tenant_id, id) DO UPDATE
        SET type = excluded.type, configuration = excluded.configuration, webhook_url = excluded.webhook_url, wake_stream = excluded.wake_stream,
            lease_ttl_ms = excluded.lease_ttl_ms, description = excluded.description, entity_url = excluded.entity_url, runner_id = excluded.runner_id,
-           generation = greatest(s.generation, excluded.generation) + 1, mount = '', pattern = NULL, pattern_prefix = NULL, created_by = NULL,
-           wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, claimed_attempt = NULL, lease_until = NULL,
-           due_at = NULL
+           mount = '', pattern = NULL, pattern_prefix = NULL, created_by = NULL
      WHERE s.entity_url IS DISTINCT FROM excluded.entity_url
-    RETURNING s.id, s.xmax <> 0 AS was_taken`)
+    RETURNING s.id, s.xmax <> 0 AS was_taken, s.wake_id, s.wake_entity_url`)
   return rows
+}
+
+/**
+ * The wakes of whoever stood there, which their rows still name: they end, and their entities are at rest, or are found by `sweep` where they are to stop.
+ * Entities come before subscriptions in the order of locks, so nobody waits for one here: where one is held, the transaction begins again.
+ */
+async function endFormerWakes(tx: Transaction, taken: readonly Row[]): Promise<void> {
+  const wakes = taken.filter(({ wake_id }) => wake_id !== null)
+  if (wakes.length === 0) return
+  const urls = [...new Set(wakes.flatMap(({ wake_entity_url }) => (wake_entity_url === null ? [] : [wake_entity_url as EntityUrl])))]
+  if (!(await seizeEntities(tx, urls))) throw new BeginAgain()
+  const ends = wakes.map(({ wake_id }) => ({ wakeId: String(wake_id), as: 'expired', acked: {}, lostLeases: 0 }) as const)
+  await Promise.all([endWakes(tx, ends), setIdle(tx, urls, Date.now())]) // in this order (database.ts D7)
+}
+
+/** Locks these entities without waiting for them. False: somebody holds one. */
+async function seizeEntities(tx: Transaction, urls: readonly EntityUrl[]): Promise<boolean> {
+  if (urls.length === 0) return true
+  const { rows } = await tx.query(sql`
+    SELECT bool_and(held.url IS NOT NULL) AS all_held
+      FROM entities e
+      LEFT JOIN (SELECT url FROM entities WHERE tenant_id = ${tx.tenant} AND url = ANY (${urls}) FOR NO KEY UPDATE SKIP LOCKED) held ON held.url = e.url
+     WHERE e.tenant_id = ${tx.tenant} AND e.url = ANY (${urls})`)
+  return rows[0]?.all_held !== false
 }
 
 async function dropAllLinks(tx: Transaction, subscriptionIds: readonly string[]): Promise<void> {
@@ -249,11 +277,14 @@ export interface StoredSubscription {
   readonly lost_leases: number
 }
 
+/** A runner's wakes are announced where it reads now (`wakes.ts`, `lockWakes`). */
 export async function findSubscription(queryable: Queryable, id: string): Promise<StoredSubscription | null> {
   const { rows } = await queryable.query(sql`
-    SELECT id, type, mount, pattern, configuration, webhook_url, wake_stream, lease_ttl_ms, description, created_by, created_at, entity_url, runner_id,
+    SELECT id, type, mount, pattern, configuration, webhook_url,
+           coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = s.tenant_id AND r.id = s.runner_id), wake_stream) AS wake_stream,
+           lease_ttl_ms, description, created_by, created_at, entity_url, runner_id,
            generation, wake_id, wake_path, wake_entity_url, attempts, failures, holder, lease_until, lost_leases
-      FROM subscriptions WHERE tenant_id = ${queryable.tenant} AND id = ${id}`)
+      FROM subscriptions s WHERE tenant_id = ${queryable.tenant} AND id = ${id}`)
   return (rows[0] as StoredSubscription | undefined) ?? null // columns as declared in 0007-subscriptions.sql
 }
 

@@ -77,7 +77,8 @@ export async function startWakes(tx: Transaction, starts: readonly WakeStart[], 
                                               FOR NO KEY UPDATE) d ON true) n
               WINDOW one AS (PARTITION BY n.entity_url, CASE WHEN n.entity_url IS NULL THEN n.id END)) i
        WHERE s.ctid = i.at
-      RETURNING s.id, s.type, s.generation, s.wake_id, s.wake_path, s.wake_entity_url, s.webhook_url, s.runner_id, s.wake_stream
+      RETURNING s.id, s.type, s.generation, s.wake_id, s.wake_path, s.wake_entity_url, s.webhook_url, s.runner_id,
+                coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.id = s.runner_id), s.wake_stream) AS wake_stream
     ), noted AS (
       INSERT INTO wake_notifications (tenant_id, wake_id, entity_url, target_type, target_runner_id, target_webhook_url, runner_wake_stream,
                                       delivery_status, claim_status, subscription_id, generation)

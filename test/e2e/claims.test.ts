@@ -1,5 +1,7 @@
 /** Who may work on a wake, and who may write: spec/06 §7–8, spec/03 §8.2–8.5. */
 import fc from 'fast-check'
+import type { EntityUrl } from '../../src/domain/ids.js'
+import { subscriptionOf } from '../../src/domain/subscriptions.js'
 import { eventually } from '../support/eventually.js'
 import { bearer, dispatchRows, HandHeld } from '../support/hand-held.js'
 import { neverFails, noObject, oddSegment } from '../support/hostile.js'
@@ -65,6 +67,34 @@ describe.each(['postgres', 'http'] as const)('a wake, streams: %s,', (streams) =
     }
 
     expect(new Set(epochs).size).toBe(epochs.length)
+  })
+
+  it('of somebody who stood where the subscription of a new entity belongs ends with it: nobody writes or is busy for it any more', async () => {
+    const policy = { targets: [{ type: 'webhook', url: held.handler.url, subscription_id: 'own' }] } as const
+    const url = fresh() as EntityUrl
+    await wire.register(`plain-${streams}`)
+    const plain = `/plain-${streams}/a`
+    await wire.spawned(plain)
+    await new Subscriber(wire).made(subscriptionOf(url, policy).id, {
+      type: 'webhook',
+      streams: [`${plain.slice(1)}/main`],
+      webhook: { url: held.handler.url },
+    })
+    expectStatus(200, await wire.send(plain, { payload: 'first' }))
+    const wake = await held.wake(plain)
+    const writeToken = held.tokenIn(await held.claim(wake))
+    expect(await wire.statusOf(plain)).toBe('running')
+
+    await wire.spawned(url, { dispatch_policy: policy, initialMessage: 'first' })
+
+    expect(await held.append(plain, [note('late')], writeToken)).toMatchObject({ status: 401, body: invalidToken })
+    expect(await held.heartbeat(wake)).toMatchObject({ status: 409, body: fenced })
+    expect(await wire.statusOf(plain)).toBe('idle')
+    expect(await wire.sql('SELECT status FROM consumer_claims WHERE consumer_id = $1', wake.wakeId)).toEqual([{ status: 'expired' }])
+    expect(await wire.sql('SELECT active_consumer_id FROM entity_dispatch_state WHERE entity_url = $1', plain)).toEqual([
+      { active_consumer_id: null },
+    ])
+    expect((await held.wake(url)).entity.url).toBe(url)
   })
 
   describe('its id alone is worth nothing:', () => {

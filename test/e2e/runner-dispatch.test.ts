@@ -238,6 +238,21 @@ describe.each(['postgres', 'http'] as const)('with streams in %s:', (kind) => {
       expect(await announcedAt('/runners/moving/wake')).toHaveLength(1)
     })
 
+    it('is shown where it goes, also of an entity that was there before the runner registered another wake stream (spec/07 §6.3)', async () => {
+      await register('shown')
+      await wire.spawned('/sams/shown', { dispatch_policy: to('shown') }, 'user:sam')
+
+      await register('shown', { wake_stream: '/wakes/shown' })
+      expectStatus(200, await wire.send('/sams/shown', { payload: 'hello' }, 'user:sam'))
+
+      const [subscription] = await wire.sql(`SELECT id FROM subscriptions WHERE runner_id = 'shown'`)
+      const shown = await wire.ask('GET', `/__ds/subscriptions/${encodeURIComponent(String(subscription?.id))}`)
+      expect(expectStatus(200, shown).body).toMatchObject({ wake_stream: 'wakes/shown' })
+      expect(await wire.sql(`SELECT runner_wake_stream FROM wake_notifications WHERE entity_url = '/sams/shown'`)).toEqual([
+        { runner_wake_stream: '/wakes/shown' },
+      ])
+    })
+
     it('comes of any message: whoever may send makes the runner of its owner work (spec/06 §9, spec/07 §6.2)', async () => {
       await register('asked')
       await wire.spawned('/sams/asked', { dispatch_policy: to('asked') }, 'user:sam')

@@ -233,8 +233,10 @@ export class Waking {
   async holdBack(tx: Transaction, wakes: readonly HeldBack[]): Promise<void> {
     const ids = wakes.map(({ id }) => id)
     const links = await linksOf(tx, ids)
-    await endWakes(tx, wakes.map(asHeldBack))
     const next = ids.flatMap((id) => firstPending(links.filter(({ subscription_id }) => subscription_id === id)) ?? [])
+    const moved = new Set(next.map(({ subscription_id }) => subscription_id)) // handlers that were lost, were lost over another stream
+    const ends = wakes.map((wake) => ({ ...asHeldBack(wake), ...(moved.has(wake.id) ? { lostLeases: 0 } : {}) }))
+    await endWakes(tx, ends)
     await this.start(
       tx,
       next.map(({ subscription_id, path }) => ({ id: subscription_id, path })),

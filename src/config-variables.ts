@@ -59,7 +59,7 @@ export const variables = {
   electricUrl: {
     names: ['ELECTRIC_AGENTS_ELECTRIC_URL', 'ELECTRIC_URL'],
     default: 'unset',
-    what: 'Accepted without effect: shapes are served from Postgres directly.',
+    what: 'Accepted without effect: nothing here needs an Electric.',
   },
   electricSecret: { names: ['ELECTRIC_AGENTS_ELECTRIC_SECRET'], default: 'unset', what: 'Accepted without effect.', isSecret: true },
   webhookSigningKey: {
@@ -73,7 +73,7 @@ export const variables = {
   workingDirectory: {
     names: ['ELECTRIC_AGENTS_WORKING_DIRECTORY', 'WORKING_DIRECTORY'],
     default: 'the current folder',
-    what: 'Working folder of the mock agent.',
+    what: 'Shown at the start, and without effect otherwise: handlers run elsewhere.',
   },
   dispatchRecoveryIntervalMs: {
     names: ['ELECTRIC_AGENTS_DISPATCH_RECOVERY_INTERVAL_MS'],

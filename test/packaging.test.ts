@@ -1,4 +1,5 @@
 /** What cannot run here is held to our code: every variable, port and command in the container files exists. */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
@@ -122,6 +123,15 @@ describe('package.json', () => {
 
     expect(programs.filter((program) => !hasSource(program))).toEqual([])
   })
+})
+
+it('services import what their Temporal client needs by the name of the package', () => {
+  const print = `import('temporal-agents-server/client').then((ours) => console.log(Object.keys(ours).join()))`
+  const names = execFileSync(process.execPath, ['-e', print], { cwd: fileAt(''), encoding: 'utf8' })
+    .trim()
+    .split(',')
+
+  expect(names).toEqual(expect.arrayContaining(['spawn', 'fork', 'close', 'signal', 'AgentsError']))
 })
 
 describe('package-lock.json', () => {

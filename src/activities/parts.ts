@@ -84,7 +84,6 @@ export interface Parts {
   readonly rules: Rules
   readonly forkRules: ForkRules
   readonly limits: Limits
-  /** Keys that sign webhooks get a successor when they are old, and are forgotten when nobody needs them. */
   readonly wakes: {
     /** The next attempt of a wake whose delivery has failed. */
     redeliver(wakeId: string): Promise<RedeliveryVerdict>

@@ -43,7 +43,7 @@ export class Stopping {
     }
   }
 
-  /** Whether the entity has stopped now. `despite`: also while somebody works on it; that claim is fenced. */
+  /** Whether the entity has stopped now. `despiteClaim`: also while somebody works on it; that claim is fenced. */
   async finish(url: EntityUrl, options: { readonly despiteClaim?: boolean } = {}): Promise<boolean> {
     const main = mainStream(url)
     return await this.#pipeline.together(async (tx) => {

@@ -47,20 +47,8 @@ const foundRow: z.ZodType<FoundEntity> = z.object({
   writable_collections: tree<WritableCollections | null>(),
   default_dispatch_policy: tree<DispatchPolicy | null>(),
 })
-const entityRow: z.ZodType<Entity> = z.object({ ...head, inbox_schemas: tree<SchemaMap | null>(), state_schemas: tree<SchemaMap | null>() })
-
 const byUrl = <Found extends { readonly url: EntityUrl }>(rows: readonly Row[], row: z.ZodType<Found>): ReadonlyMap<string, Found> =>
   new Map(rows.map((raw) => row.parse(raw)).map((found) => [found.url, found]))
-
-/** These entities, complete with their schema copies. */
-export async function findEntities(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, Entity>> {
-  const { rows } = await queryable.query(keyed`
-    SELECT e.url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, inbox_schemas, state_schemas,
-           created_at, updated_at
-      FROM unnest(${urls}::text[]) AS i (url)
-     CROSS JOIN LATERAL (SELECT * FROM entities WHERE tenant_id = ${queryable.tenant} AND url = i.url COLLATE "C" AND reserved_by IS NULL OFFSET 0) e`)
-  return byUrl(rows, entityRow)
-}
 
 /** These entities as a reader sees them. */
 export async function findEntityHeads(queryable: Queryable, urls: readonly string[]): Promise<ReadonlyMap<string, FoundEntity>> {

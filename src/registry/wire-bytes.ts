@@ -121,7 +121,7 @@ function rowParser(): RowParser {
 function readsOf(columns: readonly Column[]): readonly Read[] | null {
   if (columns[0]?.format !== 'binary') return null
   return columns.map((column) => {
-    column.format = 'value' // as `types` of connection.ts hears it
+    column.format = 'value' // as the parsers of prepared-query.ts hear it
     return reads[column.dataTypeID] ?? (() => undefined) // B2
   })
 }

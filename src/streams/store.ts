@@ -99,7 +99,7 @@ export type HeadVerdict = { readonly outcome: 'found'; readonly head: StreamHead
 /** A read of the public protocol: catch-up, long-poll or SSE, with the query as the client sent it (spec/14 §2.4–2.7). */
 export interface ReadRequest {
   readonly path: StreamPath
-  /** First value of each parameter; `offsets` counts how often `offset` was given. */
+  /** First value of each parameter; `offsetsGiven` counts how often `offset` was given. */
   readonly query: { readonly offset?: string; readonly live?: string; readonly cursor?: string }
   readonly offsetsGiven: number
   readonly ifNoneMatch?: string

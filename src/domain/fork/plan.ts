@@ -8,7 +8,7 @@
 import { attachmentStream } from '../attachments.js'
 import type { DispatchPolicy, EntityStatus, Json, JsonObject, Tags } from '../entity.js'
 import { inbox, iso, type StateEvent, uuidFrom } from '../events.js'
-import { type EntityUrl, mainStream, type PrincipalUrl, type StreamPath } from '../ids.js'
+import type { EntityUrl, PrincipalUrl, StreamPath } from '../ids.js'
 import { sortedTags } from '../tags.js'
 import type { ForkCut } from './cut.js'
 import { forkedSharedStateId, forkedUrl } from './names.js'
@@ -211,7 +211,3 @@ const attachmentsOf = (source: EntityUrl, url: EntityUrl, rows: readonly Snapsho
     if (found === null || !found.id.isWellFormed() || found.path !== attachmentStream(source, found.id)) return []
     return [{ from: found.path as StreamPath, path: attachmentStream(url, found.id) }]
   })
-
-/** The main stream of each copy, with its source's. */
-export const mainStreams = ({ copies }: ForkPlan): readonly PlannedStream[] =>
-  copies.map(({ source, url }) => ({ from: mainStream(source), path: mainStream(url) }))

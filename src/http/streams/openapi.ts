@@ -46,7 +46,7 @@ const refusals = (...statuses: number[]): Members => ({
 
 const closing = requestHeader('Stream-Closed', '`true`: closes the stream with this request.')
 
-/** `named` is part of the operation ids, which must be unique. */
+/** `kind` is part of the operation ids, which must be unique. */
 function streamItem(kind: 'Stream' | 'SharedState', parameter: Members): Members {
   return {
     parameters: [parameter],

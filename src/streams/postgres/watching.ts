@@ -56,10 +56,6 @@ export class Watching {
     })
   }
 
-  get isClosed(): boolean {
-    return this.#isClosed
-  }
-
   /** Something was committed to these streams by this process. */
   announce(paths: readonly string[]): void {
     for (const path of paths) {

@@ -15,12 +15,13 @@ import { type ForkPlan, planFork } from '../domain/fork/plan.js'
 import { type EntityUrl, type OperationId, operationId, type StreamPath, typeOf } from '../domain/ids.js'
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, ForkWaits } from '../domain/operations.js'
 import type { Transaction } from '../registry/database.js'
-import { findOutcomes, findPayloads, lockOperations, recordOutcomes } from '../registry/operations.js'
+import { findOutcomes, lockOperations, recordOutcomes } from '../registry/operations.js'
 import { forgetWaiter, recordWaiter } from '../registry/waiters.js'
 import { insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
 import { type Active, type Finding, type ForkLook, type Found, LookAgain, lookAt, type RootAtCut } from './fork-findings.js'
 import { type ForkGround, groundOf } from './fork-ground.js'
 import type { CheckedFork, Parts } from './parts.js'
+import { withPayloads } from './payloads.js'
 import { makePrincipals } from './principals.js'
 import { tracedBatch } from './tracing.js'
 
@@ -100,14 +101,6 @@ async function forkEntities(parts: Parts, attempt: ForkAttempt): Promise<ForkBeg
 /** The operation id of one fork of a batch. */
 export const forkId = ({ operationId: batch, items }: ForkBatch, index: number): OperationId =>
   items[index]?.operationId ?? (items.length === 1 ? batch : operationId(`${batch}/${index}`))
-
-async function withPayloads(parts: Parts, items: readonly ForkItem[]): Promise<readonly ForkItem[]> {
-  const payloads = await findPayloads(
-    parts.database,
-    items.flatMap((item) => item.payloadId ?? []),
-  )
-  return items.map((item) => (item.payloadId === undefined ? item : { ...item, ...JSON.parse(payloads.get(item.payloadId) ?? '{}') }))
-}
 
 async function attempted(parts: Parts, attempt: ForkAttempt, asked: readonly Asked[], taken: Taken): Promise<ForkBegun> {
   const ground = await groundOf(

@@ -15,12 +15,13 @@ import type { Begun, SignalBatch, SignalItem, SignalVerdict } from '../domain/op
 import { receive, type SignalEffect } from '../domain/signals.js'
 import type { Transaction } from '../registry/database.js'
 import { workedOn } from '../registry/entity-work.js'
-import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
+import { findOutcome, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { type EntityState, lockEntities, setStatuses } from '../registry/statuses.js'
 import { unlinkEntities } from '../registry/subscriptions.js'
 import type { StreamAppend } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
 import type { Parts } from './parts.js'
+import { withPayloads } from './payloads.js'
 import { tracedBatch } from './tracing.js'
 
 export interface SignalActivities {
@@ -61,13 +62,6 @@ async function carryOut(parts: Parts, batch: SignalBatch): Promise<Begun<SignalV
   parts.appends.announce(appends.map(({ path }) => path))
   parts.deliver(batch.operationId, verdicts)
   return { state: 'done', verdicts }
-}
-
-async function withPayloads(parts: Parts, items: readonly SignalItem[]): Promise<readonly SignalItem[]> {
-  const ids = items.flatMap((item) => (item.payloadId === undefined ? [] : [item.payloadId]))
-  if (ids.length === 0) return items
-  const payloads = await findPayloads(parts.database, ids)
-  return items.map((item) => (item.payloadId === undefined ? item : { ...item, ...JSON.parse(payloads.get(item.payloadId) ?? '{}') }))
 }
 
 export interface AppliedSignals<Answer = SignalVerdict> {

@@ -11,10 +11,11 @@ import { AgentsError, errors } from '../domain/errors.js'
 import { type EntityUrl, mainStream, typeOf } from '../domain/ids.js'
 import type { Begun, SpawnBatch, SpawnItem, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
-import { findOutcome, findPayloads, insertPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
+import { findOutcome, insertPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { foreignStreamsRow } from './foreign-streams.js'
 import { createTogether, insertRows } from './new-entities.js'
 import type { Parts } from './parts.js'
+import { withPayloads } from './payloads.js'
 import { completePrincipal } from './principals.js'
 import { tracedBatch } from './tracing.js'
 
@@ -51,13 +52,6 @@ async function createEntities(parts: Parts, batch: SpawnBatch): Promise<Begun<Sp
 type Answer = SpawnPlan | AgentsError
 
 const isPlan = (answer: Answer): answer is SpawnPlan => !(answer instanceof AgentsError)
-
-async function withPayloads(parts: Parts, items: readonly SpawnItem[]): Promise<readonly SpawnItem[]> {
-  const ids = items.flatMap((item) => (item.payloadId === undefined ? [] : [item.payloadId]))
-  if (ids.length === 0) return items
-  const payloads = await findPayloads(parts.database, ids)
-  return items.map((item) => (item.payloadId === undefined ? item : { ...item, ...JSON.parse(payloads.get(item.payloadId) ?? '{}') }))
-}
 
 async function carryOut(
   parts: Parts,

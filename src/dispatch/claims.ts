@@ -4,7 +4,8 @@
  * M1  A wake has one holder: whoever claims it with its claim token, or claims its subscription first. A second claim of the same wake by the same
  *     token answers the same; the token of another delivery of it (the handler had answered too late) is FENCED, so one run goes on.
  * M2  What a callback says counts only for the wake that its token was made for, while that is in flight (K4); everything else is FENCED.
- * M3  A wake that ends, also one that nobody may work on now, leaves its subscription idle or with the next wake, its entity with nobody working on it, and its tokens worthless: one transaction.
+ * M3  A wake that ends, also one that nobody may work on now, leaves its subscription idle or with the next wake, its entity with nobody working on it,
+ *     and its tokens worthless: one transaction.
  * M4  Locks are taken in the order of the house: entities, (streams,) subscriptions. Which entity a wake will be about shows only behind the lock of its
  *     subscription: who does not hold that entity lets go, and takes both in their order.
  *

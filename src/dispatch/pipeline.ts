@@ -74,7 +74,10 @@ export interface Standing {
 }
 
 /** Why an append cannot be taken, or null. */
-export function barOf({ path, message, writer }: PipelineAppend, { statuses, tokens }: Standing): AgentsError | null {
+export function barOf(
+  { path, message, writer }: Pick<PipelineAppend, 'path' | 'message' | 'writer'>,
+  { statuses, tokens }: Standing,
+): AgentsError | null {
   if (writer !== undefined) return writerBar(statuses.get(writer.to), tokens.get(path), writer.tokenHash)
   if (message === undefined) return null
   const status = statuses.get(message.to)

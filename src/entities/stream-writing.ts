@@ -5,7 +5,7 @@
  * R2  Nobody but the server closes, makes or removes the stream of an entity.
  */
 import type { Pipeline, PipelineAppend } from '../dispatch/pipeline.js'
-import { barOf, entitiesAskedBy, itemsOf } from '../dispatch/pipeline.js'
+import { barOf, itemsOf } from '../dispatch/pipeline.js'
 import { hashOfToken } from '../dispatch/wake-tokens.js'
 import { errors } from '../domain/errors.js'
 import { refuseEvent } from '../domain/event-gate.js'
@@ -46,10 +46,7 @@ export class StreamWriting {
   /** Throws where `path` is of an entity whose claim `token` is not: before a request is looked at more closely (spec/03 §8.2 row 3). */
   async refuseStranger(path: StreamPath, token: string | null): Promise<void> {
     const url = entityOfMainStream(path)
-    if (url === null) return
-    if (token === null) throw errors.INVALID_WRITE_TOKEN()
-    const nothing = { path, contentType: '', body: Buffer.alloc(0) }
-    await this.#refuseUnlessCurrent({ ...nothing, writer: { to: url, tokenHash: hashOfToken(token) } })
+    if (url !== null) await this.#refuseUnlessCurrent(writerOf(url, token))
   }
 
   /** R2: never a main stream, also where a foreign stream server has lost one. */
@@ -64,12 +61,11 @@ export class StreamWriting {
   }
 
   async #ofHandler(url: EntityUrl, append: AppendRequest, token: string | null): Promise<Omit<PipelineAppend, 'path'>> {
-    if (token === null) throw errors.INVALID_WRITE_TOKEN()
-    const writer = { to: url, tokenHash: hashOfToken(token) }
+    const writer = writerOf(url, token)
     const events = itemsOf(append)
     const schemas = (await this.#directory.schemas(url))?.state ?? null
     if (schemas === null && append.close !== true) return { ...append, events, writer }
-    await this.#refuseUnlessCurrent({ path: mainStream(url), ...append, writer }) // before what else it is refused for
+    await this.#refuseUnlessCurrent(writer) // before what else it is refused for
     if (append.close === true) throw errors.INVALID_REQUEST('The stream of an entity is closed by its server only') // R2
     for (const event of events) {
       const refusal = typeof event === 'object' && event !== null ? refuseEvent(schemas, event) : null
@@ -78,12 +74,18 @@ export class StreamWriting {
     return { ...append, events, writer }
   }
 
-  async #refuseUnlessCurrent(append: PipelineAppend): Promise<void> {
-    const [statuses, tokens] = await Promise.all([
-      statusesOf(this.#database, entitiesAskedBy([append])),
-      writeTokenHashes(this.#database, [append.path]),
-    ])
-    const bar = barOf(append, { statuses, tokens })
+  async #refuseUnlessCurrent(writer: Writer): Promise<void> {
+    const path = mainStream(writer.to)
+    const [statuses, tokens] = await Promise.all([statusesOf(this.#database, [writer.to]), writeTokenHashes(this.#database, [path])])
+    const bar = barOf({ path, writer }, { statuses, tokens })
     if (bar !== null) throw bar
   }
+}
+
+type Writer = NonNullable<PipelineAppend['writer']>
+
+/** Who presents `token`. Throws where there is none. */
+function writerOf(to: EntityUrl, token: string | null): Writer {
+  if (token === null) throw errors.INVALID_WRITE_TOKEN()
+  return { to, tokenHash: hashOfToken(token) }
 }

@@ -19,9 +19,7 @@ const contentTypes: Readonly<Record<string, string>> = {
 const undocumented = 'web pages'
 const prefix = '/__agent_ui/'
 
-/** `/` leads to the UI; to every other method it is a path like any (spec/13 §6). */
-export const isAgentUi = (method: string, path: string): boolean =>
-  path.startsWith(prefix) || (path === '/' && (method === 'GET' || method === 'HEAD'))
+export const isAgentUi = (path: string): boolean => path.startsWith(prefix)
 
 export function agentUiRoutes(app: FastifyInstance, folder: string | undefined): void {
   app.get('/', { config: { undocumented } }, async (_request, reply) => reply.redirect(prefix, 302))

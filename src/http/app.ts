@@ -136,8 +136,11 @@ function streamAccess(access: StreamAccess): StreamRouteParts['access'] {
 
 function needsNoPrincipal(method: string, url: string): boolean {
   const path = url.split('?', 1)[0] ?? url
-  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isJwks(path) || isAgentUi(method, path)
+  return path === healthPath || path === `${healthPath}/` || path === openApiPath || isJwks(path) || isAgentUi(path) || isRoot(method, path)
 }
+
+/** It leads to the UI; to a method that is no read it is a path like any (spec/13 §6). */
+const isRoot = (method: string, path: string): boolean => path === '/' && isRead(method)
 
 /** Runtimes send no principal on these (spec/06 §2). */
 function speaksByToken(method: string, url: string): boolean {

@@ -22,11 +22,20 @@ import { BeginAgain, type Database, type Transaction } from '../registry/databas
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
 import { setIdle, setRunning } from '../registry/entity-work.js'
 import { dropLink, type LinkState, linksOf, linksOfWakes, mayWake } from '../registry/subscriptions.js'
-import { endWakes, type LockedWake, lockSubscription, lockWakeEntities, lockWakes, setAcked, startWakes } from '../registry/wakes.js'
+import {
+  asExpired,
+  endWakes,
+  type LockedWake,
+  lockSubscription,
+  lockWakeEntities,
+  lockWakes,
+  setAcked,
+  startWakes,
+} from '../registry/wakes.js'
 import { type Stopping, stoppingOf } from './stopping.js'
 import { type Callback, type CallbackEffect, firstPending, WakeProgress } from './wake-progress.js'
 import { type DeliveryIdentity, hashOfToken, type WakeTokens } from './wake-tokens.js'
-import { asHeldBack, newWakeId, type Waking } from './waking.js'
+import { newWakeId, type Waking } from './waking.js'
 
 export interface ClaimsParts {
   readonly database: Database
@@ -155,11 +164,11 @@ export class Claims {
   }
 
   /** A wake that its claimer cannot work on: it ends, and its stream wakes this subscription no more (spec/07 §3.7 row 6). */
-  async giveBack({ id, wake_id, wake_path, lost_leases }: LockedWake): Promise<void> {
+  async giveBack(wake: LockedWake): Promise<void> {
     await this.#parts.database.transaction(async (tx) => {
-      await lockSubscription(tx, id)
-      await dropLink(tx, id, wake_path)
-      await this.#parts.waking.holdBack(tx, [{ id, wake_id, lost_leases }])
+      await lockSubscription(tx, wake.id)
+      await dropLink(tx, wake.id, wake.wake_path)
+      await this.#parts.waking.holdBack(tx, [wake])
     })
   }
 
@@ -245,7 +254,7 @@ export class Claims {
     const { wake_id } = locked
     const isOutstanding = wake_id !== null && links.some(({ path, entity_status }) => path === locked.wake_path && mayWake(entity_status))
     const pending = firstPending(links)
-    if (wake_id !== null && (!isOutstanding || pending === undefined)) await endWakes(tx, [asHeldBack({ ...locked, wake_id })])
+    if (wake_id !== null && (!isOutstanding || pending === undefined)) await endWakes(tx, [asExpired(wake_id, locked.lost_leases)])
     if (pending === undefined) {
       const isHeldBack = wake_id !== null && links.some(({ entity_status }) => !mayWake(entity_status))
       return { outcome: isHeldBack ? 'held-back' : 'no-work' } // or its streams are gone

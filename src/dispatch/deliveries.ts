@@ -21,7 +21,7 @@ import { beginDeliveries, type StartedWake, setDead, setDelivered, setDueIn, set
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
 import { setIdle, setRunning } from '../registry/entity-work.js'
 import { hasPending, type LinkState, linksOfWakes, mayWake } from '../registry/subscriptions.js'
-import { endWakes, type LockedWake, lockWakeEntities, lockWakes } from '../registry/wakes.js'
+import { asExpired, endWakes, type LockedWake, lockWakeEntities, lockWakes } from '../registry/wakes.js'
 import { Announcements } from './announcements.js'
 import type { AwaitedClaim, Claims } from './claims.js'
 import { OriginLanes } from './origin-lanes.js'
@@ -32,7 +32,7 @@ import type { Signing } from './signing.js'
 import { type Stopping, stoppingOf } from './stopping.js'
 import { enrichedWake, plainWake, primaryFirst, type WakeFacts } from './wake-body.js'
 import type { WakeTokens } from './wake-tokens.js'
-import { asHeldBack, type Waking } from './waking.js'
+import type { Waking } from './waking.js'
 
 export interface DeliveriesParts {
   readonly database: Database
@@ -281,7 +281,7 @@ export class Deliveries {
     const delayMs = retryInMs(failures, askedMs)
     if (stopping !== null) await this.#parts.waking.holdBack(tx, [wake])
     else if (isDead) {
-      await endWakes(tx, [asHeldBack(wake)])
+      await endWakes(tx, [asExpired(wake_id, wake.lost_leases)])
       await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
     } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
     if (url !== null) await setIdle(tx, [url], Date.now())

@@ -17,7 +17,7 @@ import type { Database, Transaction } from '../registry/database.js'
 import { setDead } from '../registry/deliveries.js'
 import { setIdle } from '../registry/entity-work.js'
 import { type LinkState, linksOfWakes } from '../registry/subscriptions.js'
-import { endWakes, type LockedWake, lockWakeEntities, lockWakes, peekWake, setAcked } from '../registry/wakes.js'
+import { asExpired, endWakes, type LockedWake, lockWakeEntities, lockWakes, peekWake, setAcked } from '../registry/wakes.js'
 import { ackedBy } from './deliveries.js'
 import { unendedRuns } from './fenced-runs.js'
 import type { Pipeline, Together } from './pipeline.js'
@@ -84,7 +84,7 @@ export class Expiry {
     const { own, next, lostLeases } = afterLoss(wake, links, givesUp)
     const acks = givesUp ? own.flatMap(({ path, tail }) => (tail === null ? [] : [{ subscriptionId: wake.id, path, offset: tail }])) : []
     await setAcked(tx, acks)
-    await endWakes(tx, [{ wakeId, as: 'expired', acked: {}, lostLeases }])
+    await endWakes(tx, [asExpired(wakeId, lostLeases)])
     if (givesUp)
       await setDead(tx, {
         wakeId,

@@ -17,13 +17,12 @@ import { BeginAgain, type Database, type Queryable, type Transaction } from '../
 import { setIdle } from '../registry/entity-work.js'
 import { deleteSubscription, insertSubscription, linkAtTails, setWebhookUrl, unlinkExplicit } from '../registry/subscription-editing.js'
 import { findSubscription, type LinkState, linksOf, ownPatterns, type StoredSubscription } from '../registry/subscriptions.js'
-import { endWakes, lockEntityOfSubscription, lockSubscription } from '../registry/wakes.js'
+import { asExpired, endWakes, lockEntityOfSubscription, lockSubscription } from '../registry/wakes.js'
 import type { CallbackAnswer, ClaimedWake, Claims } from './claims.js'
 import type { Stopping } from './stopping.js'
 import type { Tails } from './tails.js'
 import type { Callback } from './wake-progress.js'
 import type { WakeTokens } from './wake-tokens.js'
-import { asHeldBack } from './waking.js'
 import { type WebhookUrlOptions, webhookUrl } from './webhook-urls.js'
 
 /** Which subscription, on which view. */
@@ -97,7 +96,7 @@ export class Subscriptions {
       if (locked === null || stored === null) return null
       guard(stored)
       if (!locked.holds_entity) throw new BeginAgain()
-      if (locked.wake_id !== null) await endWakes(tx, [asHeldBack({ wake_id: locked.wake_id, lost_leases: locked.lost_leases })])
+      if (locked.wake_id !== null) await endWakes(tx, [asExpired(locked.wake_id, locked.lost_leases)])
       await deleteSubscription(tx, name.id)
       if (locked.wake_entity_url !== null) await setIdle(tx, [locked.wake_entity_url], Date.now())
       return locked.wake_entity_url

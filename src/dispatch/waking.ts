@@ -38,7 +38,7 @@ import {
   patternsAt,
   sharePatterns,
 } from '../registry/subscriptions.js'
-import { endWakes, type LockedWake, lockSubscribers, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
+import { asExpired, endWakes, type LockedWake, lockSubscribers, type Subscriber, setAcked, startWakes } from '../registry/wakes.js'
 import { firstPending } from './wake-progress.js'
 
 export interface Appended {
@@ -87,10 +87,6 @@ const matching = (streams: readonly Pick<MadeStream, 'path' | 'copied'>[], patte
     )
 
 type HeldBack = Pick<LockedWake, 'id' | 'wake_id' | 'lost_leases'>
-
-/** A wake that nobody may work on now: its work stays pending. */
-export const asHeldBack = ({ wake_id, lost_leases }: Omit<HeldBack, 'id'>) =>
-  ({ wakeId: wake_id, as: 'expired', acked: {}, lostLeases: lost_leases }) as const
 
 export const newWakeId = (): string => `w_${randomBytes(12).toString('hex')}`
 
@@ -235,8 +231,10 @@ export class Waking {
     const links = await linksOf(tx, ids)
     const next = ids.flatMap((id) => firstPending(links.filter(({ subscription_id }) => subscription_id === id)) ?? [])
     const moved = new Set(next.map(({ subscription_id }) => subscription_id)) // handlers that were lost, were lost over another stream
-    const ends = wakes.map((wake) => ({ ...asHeldBack(wake), ...(moved.has(wake.id) ? { lostLeases: 0 } : {}) }))
-    await endWakes(tx, ends)
+    await endWakes(
+      tx,
+      wakes.map(({ id, wake_id, lost_leases }) => asExpired(wake_id, moved.has(id) ? 0 : lost_leases)),
+    )
     await this.start(
       tx,
       next.map(({ subscription_id, path }) => ({ id: subscription_id, path })),

@@ -4,7 +4,7 @@ import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
 import { defaultLeaseTtlMs, type EntitySubscription, type Mount, nothingAcked, type SubscriptionType } from '../domain/subscriptions.js'
 import { BeginAgain, keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
 import { setIdle } from './entity-work.js'
-import { endWakes } from './wakes.js'
+import { asExpired, endWakes } from './wakes.js'
 
 export interface NewLink {
   readonly subscriptionId: string
@@ -75,7 +75,7 @@ async function endFormerWakes(tx: Transaction, taken: readonly Row[]): Promise<v
   if (wakes.length === 0) return
   const urls = [...new Set(wakes.flatMap(({ wake_entity_url }) => (wake_entity_url === null ? [] : [wake_entity_url as EntityUrl])))]
   if (!(await seizeEntities(tx, urls))) throw new BeginAgain()
-  const ends = wakes.map(({ wake_id }) => ({ wakeId: String(wake_id), as: 'expired', acked: {}, lostLeases: 0 }) as const)
+  const ends = wakes.map(({ wake_id }) => asExpired(String(wake_id), 0))
   await Promise.all([endWakes(tx, ends), setIdle(tx, urls, Date.now())]) // in this order (database.ts D7)
 }
 

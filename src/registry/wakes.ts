@@ -254,6 +254,9 @@ export interface WakeEnd {
   readonly lostLeases: number
 }
 
+/** A wake that ends without its handler's word, or that nobody may work on now: its work stays pending. */
+export const asExpired = (wakeId: string, lostLeases: number): WakeEnd => ({ wakeId, as: 'expired', acked: {}, lostLeases })
+
 /** Ends these locked wakes: subscription idle, token gone, claim closed, dispatch state cleared. */
 export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promise<void> {
   if (ends.length === 0) return

@@ -16,10 +16,11 @@ export async function inTheWay(databaseUrl: string, body: (tx: pg.Client) => Pro
   }
 }
 
-/** Waits until somebody waits for `tx`: as many as `count` says. */
+/** Waits until somebody waits for `tx`: as many as `count` says. A transaction sees the sessions of its first look for ever, unless it drops that view. */
 export async function untilWaitedFor(tx: pg.Client, count?: number): Promise<void> {
   await eventually(
     async () => {
+      await tx.query('SELECT pg_stat_clear_snapshot()')
       const { rows } = await tx.query(`
         SELECT left(regexp_replace(query, '\\s+', ' ', 'g'), 160) AS query FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))`)
       if (count === undefined ? rows.length > 0 : rows.length === count) return true

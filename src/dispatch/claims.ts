@@ -17,7 +17,8 @@ import { AgentsError, errors } from '../domain/errors.js'
 import { GroupCommit } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
-import { renewLeases, setClaimed, type WakeClaim } from '../registry/claims.js'
+import { againInMs } from '../domain/redelivery.js'
+import { endLeases, renewLeases, setClaimed, type WakeClaim } from '../registry/claims.js'
 import { BeginAgain, type Database, type Transaction } from '../registry/database.js'
 import { type EntityHead, findEntityHeads } from '../registry/entities.js'
 import { setIdle, setRunning } from '../registry/entity-work.js'
@@ -101,6 +102,8 @@ export interface CallbackAnswer {
 }
 
 interface Applied extends CallbackAnswer {
+  /** The lease has ended, and the wake is to be settled as its end asks. */
+  readonly isLapsed: boolean
   /** The entity that waited for this wake to end, to be stopped. */
   readonly stopping: EntityUrl | null
 }
@@ -147,6 +150,7 @@ export class Claims {
     const verdict = await this.#callbacks.add(callback)
     if (verdict instanceof AgentsError) throw verdict
     this.#awaited.get(callback.wakeId)?.()
+    if (verdict.isLapsed) await this.#parts.expire(callback.wakeId) // or whoever looks for such leases: it stands in the row
     await this.#parts.stopping.finishBehind(verdict.stopping) // whoever hears that its done was taken finds the entity stopped
     return { nextWake: verdict.nextWake }
   }
@@ -219,19 +223,21 @@ export class Claims {
   async #applyIn(tx: Transaction, callbacks: readonly Callback[]): Promise<readonly (Applied | AgentsError)[]> {
     const wakeIds = [...new Set(callbacks.map(({ wakeId }) => wakeId))]
     const [statuses, wakes, links] = await Promise.all([lockWakeEntities(tx, wakeIds), lockWakes(tx, wakeIds), linksOfWakes(tx, wakeIds)])
-    const progress = new WakeProgress(wakes, links)
+    const progress = new WakeProgress(wakes, links, this.#parts.limits.maxLostLeases)
     const outcomes = callbacks.map((callback) => progress.apply(callback))
     const effects = outcomes.filter((outcome): outcome is CallbackEffect => !(outcome instanceof AgentsError))
-    const ended = effects.filter(({ ends }) => ends)
+    const ended = effects.filter(({ ends }) => ends === 'wake')
+    const lapsed = effects.filter(({ ends }) => ends === 'lease').map(({ wake }) => wake.wake_id)
     const entities = [...new Set(ended.flatMap(({ wake }) => wake.wake_entity_url ?? []))]
-    const endedIds = new Set(ended.map(({ wake }) => wake.wake_id))
-    const started = ended.flatMap(({ wake, next }) => (next === null ? [] : [{ id: wake.id, path: next }]))
+    const overIds = new Set([...ended.map(({ wake }) => wake.wake_id), ...lapsed])
+    const started = ended.flatMap(({ wake, next, losses }) => (next === null ? [] : [{ id: wake.id, path: next, inMs: againInMs(losses) }]))
     const acks = effects.flatMap((effect) => effect.acks)
-    const renewed = effects.map(({ wake }) => wake.wake_id).filter((id) => !endedIds.has(id))
+    const renewed = effects.map(({ wake }) => wake.wake_id).filter((id) => !overIds.has(id))
     tx.last(() =>
       Promise.all([
         setAcked(tx, acks),
         renewLeases(tx, renewed),
+        endLeases(tx, lapsed),
         endWakes(tx, ended.map(asReleased)),
         setIdle(tx, entities, Date.now()),
         this.#parts.waking.start(tx, started),
@@ -240,7 +246,7 @@ export class Claims {
     return outcomes.map((outcome) => {
       if (outcome instanceof AgentsError) return outcome
       const { wake, ends, next } = outcome
-      return { nextWake: ends && next !== null, stopping: ends ? stoppingOf(wake, statuses) : null }
+      return { nextWake: next !== null, isLapsed: ends === 'lease', stopping: ends === 'wake' ? stoppingOf(wake, statuses) : null }
     })
   }
 
@@ -285,9 +291,9 @@ export class Claims {
 const urlOf = ({ path }: LinkState): EntityUrl => path.slice(0, -'/main'.length) as EntityUrl // a main stream: it has an entity
 
 /** A wake whose handler is done with it, or leaves it. */
-const asReleased = ({ wake, acks }: CallbackEffect) => ({
+const asReleased = ({ wake, acks, losses }: CallbackEffect) => ({
   wakeId: wake.wake_id,
   as: 'released' as const,
   acked: Object.fromEntries(acks.map(({ path, offset }) => [path, offset])),
-  lostLeases: 0,
+  lostLeases: losses,
 })

@@ -4,7 +4,8 @@
  * X1  Its wake ends with it: tokens worthless, claim `expired`, entity idle (or stopped, where that was asked for), runs that it left open closed visibly:
  *     also those that stand on a foreign stream server and that nobody has heard of, because the server died that had taken them.
  * X2  What it has not acknowledged is delivered again, with the next generation: the stream that the wake was about before all others.
- * X3  Events that outlive `maxLostLeases` handlers in a row are given up: an `error` event says so, they are acknowledged, and the wake is a dead letter.
+ * X3  Events that outlive `maxLostLeases` handlers in a row, which died of them or were done without them (wake-progress.ts), are given up: an `error`
+ *     event says so, they are acknowledged, and the wake is a dead letter.
  *     What was pending on other streams meanwhile was in front of none of those handlers (X2): it starts the next wake.
  *
  * All of it is one transaction (with a foreign stream server its events follow from intents). Any number of processes may try; one of them does it.
@@ -88,7 +89,7 @@ export class Expiry {
     if (givesUp)
       await setDead(tx, {
         wakeId,
-        reason: `${wake.lost_leases + 1} handlers in a row ended without a word`,
+        reason: `${wake.lost_leases + 1} handlers in a row acknowledged nothing`,
         attempts: wake.attempts,
         ackedBefore: ackedBy(own),
       })

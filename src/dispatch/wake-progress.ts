@@ -2,6 +2,9 @@
  * What callbacks do to a wake: the checks and effects of spec/06 §3.2 "callback", decided in memory on rows that the caller has locked. Pure.
  *
  * Several callbacks of one wake in a batch take effect one after the other, each upon what the ones before it left.
+ *
+ * A done that leaves what the wake was about where it was is a loss, as of a lease: a runtime that cannot even set its handler up acknowledges exactly
+ * what it was sent (spec/06 §6.2). Its work comes again, later and later, and at the bound the wake goes the way of a lease that has ended (expiry.ts X3).
  */
 import { type AgentsError, errors } from '../domain/errors.js'
 import { parseOffset, type StreamPath, zeroOffset } from '../domain/ids.js'
@@ -28,18 +31,25 @@ export interface Callback {
 export interface CallbackEffect {
   readonly wake: LockedWake
   readonly acks: readonly Ack[]
-  readonly ends: boolean
+  /** `lease`: it is over, and whoever settles leases that have ended gives up what it was about. */
+  readonly ends: 'wake' | 'lease' | null
   /** The first stream with pending work behind an ended wake. */
   readonly next: StreamPath | null
+  /** Wakes in a row, up to this one, that ended and acknowledged nothing. */
+  readonly losses: number
 }
 
 export class WakeProgress {
   readonly #wakes: ReadonlyMap<string, LockedWake>
   readonly #links = new Map<string, LinkState[]>()
+  readonly #maxLosses: number
+  /** Wakes that have acknowledged something in these callbacks. */
+  readonly #gotOn = new Set<string>()
   readonly #ended = new Set<string>()
 
-  constructor(wakes: ReadonlyMap<string, LockedWake>, links: readonly LinkState[]) {
+  constructor(wakes: ReadonlyMap<string, LockedWake>, links: readonly LinkState[], maxLosses: number) {
     this.#wakes = wakes
+    this.#maxLosses = maxLosses
     for (const link of links) this.#links.set(link.subscription_id, [...(this.#links.get(link.subscription_id) ?? []), link])
   }
 
@@ -59,9 +69,14 @@ export class WakeProgress {
     }
     const moved = links.map((link) => ({ ...link, acked: furthest(acks, link) }))
     this.#links.set(wake.id, moved)
-    if (callback.ends === undefined) return { wake, acks, ends: false, next: null }
+    if (moved.some(({ acked }, at) => acked !== links[at]?.acked)) this.#gotOn.add(callback.wakeId)
+    if (callback.ends === undefined) return { wake, acks, ends: null, next: null, losses: 0 }
     this.#ended.add(callback.wakeId)
-    return { wake, acks, ends: true, next: firstPending(moved)?.path ?? null }
+    const isLoss = callback.ends === 'done' && !this.#gotOn.has(callback.wakeId)
+    const again = isLoss ? firstPending(moved.filter(({ path }) => path === wake.wake_path)) : undefined
+    const losses = again === undefined ? 0 : wake.lost_leases + 1
+    if (losses >= this.#maxLosses) return { wake, acks, ends: 'lease', next: null, losses }
+    return { wake, acks, ends: 'wake', next: (again ?? firstPending(moved))?.path ?? null, losses }
   }
 }
 

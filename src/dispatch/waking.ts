@@ -26,7 +26,7 @@ import {
   subscriptionOf,
 } from '../domain/subscriptions.js'
 import type { Transaction } from '../registry/database.js'
-import type { StartedWake } from '../registry/deliveries.js'
+import { type StartedWake, setDueIn } from '../registry/deliveries.js'
 import {
   hasPending,
   holdSubscriptions,
@@ -85,6 +85,13 @@ const matching = (streams: readonly Pick<MadeStream, 'path' | 'copied'>[], patte
         .filter(({ mount, pattern, wake_stream }) => path !== wake_stream && matches(mount, pattern, path))
         .map(({ id }) => ({ subscriptionId: id, path, acked: copied })),
     )
+
+interface WantedWake {
+  readonly id: string
+  readonly path: StreamPath
+  /** After how long it is to be delivered; default: at once. */
+  readonly inMs?: number
+}
 
 type HeldBack = Pick<LockedWake, 'id' | 'wake_id' | 'lost_leases'>
 
@@ -214,14 +221,19 @@ export class Waking {
     })
   }
 
-  /** Starts a wake for each of these idle, locked subscriptions, whose pending work the caller has seen; delivers after the commit. */
-  async start(tx: Transaction, wanted: readonly { readonly id: string; readonly path: StreamPath }[]): Promise<readonly StartedWake[]> {
-    const started = await startWakes(
-      tx,
-      wanted.map(({ id, path }) => ({ id, path, wakeId: newWakeId(), entityUrl: entityOfWake(path) })),
-      this.#ownedMs,
-    )
-    if (started.length > 0) tx.afterCommit(() => this.#deliver(started))
+  /**
+   * Starts a wake for each of these idle, locked subscriptions, whose pending work the caller has seen; delivers after the commit, or leaves it to
+   * whoever finds it due `inMs` later. One turn of the event loop.
+   */
+  async start(tx: Transaction, wanted: readonly WantedWake[]): Promise<readonly StartedWake[]> {
+    const starts = wanted.map(({ id, path, inMs = 0 }) => ({ id, path, wakeId: newWakeId(), entityUrl: entityOfWake(path), inMs }))
+    const later = starts.filter(({ inMs }) => inMs > 0)
+    const [started] = await Promise.all([
+      startWakes(tx, starts, this.#ownedMs),
+      ...later.map(async ({ wakeId, inMs }) => await setDueIn(tx, wakeId, inMs)), // answered in this order (database.ts D7)
+    ])
+    const due = later.length === 0 ? started : started.filter(({ wakeId }) => later.every((one) => one.wakeId !== wakeId))
+    if (due.length > 0) tx.afterCommit(() => this.#deliver(due))
     return started
   }
 

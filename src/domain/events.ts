@@ -228,7 +228,7 @@ export function lostWake(id: string, atMs: number): StateEvent {
     key: `error-server-${id}`,
     value: {
       error_code: lostWakeCode,
-      message: 'Handlers ended again and again without a word; what they were given is not delivered any more.',
+      message: 'Handlers ended again and again and acknowledged nothing; what they were given is not delivered any more.',
     },
     headers: { operation: 'insert', timestamp: iso(atMs) },
   }

@@ -299,7 +299,7 @@ export const limitDefinitions = {
     default: 5,
     unit: 'items',
     env: 'ELECTRIC_AGENTS_MAX_LOST_LEASES',
-    what: 'Wakes in a row that end with their lease and acknowledge nothing; then their events are given up, visibly.',
+    what: 'Wakes in a row that end, with their lease or by a done, and acknowledge nothing; then their events are given up, visibly.',
   },
   announceAgainMs: {
     default: 10_000,

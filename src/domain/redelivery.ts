@@ -11,6 +11,9 @@ export function retryInMs(failures: number, retryAfterMs?: number): number {
   return Math.round(Math.max(backOffMs, Math.min(retryAfterMs ?? 0, mostAskedMs)))
 }
 
+/** After so many wakes in a row that acknowledged nothing, of a handler that lives: the first may have been ended by chance. */
+export const againInMs = (losses: number): number => (losses < 2 ? 0 : retryInMs(losses - 1))
+
 /** The value of a `retry-after` header: seconds, or a date. Undefined where it is neither. */
 export function retryAfterMsOf(header: string | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined

@@ -77,6 +77,13 @@ export async function renewLeases(tx: Transaction, wakeIds: readonly string[]): 
      WHERE c.ctid = r.at`)
 }
 
+/** The leases of these locked wakes end now: whoever looks for such settles them. */
+export async function endLeases(tx: Transaction, wakeIds: readonly string[]): Promise<void> {
+  if (wakeIds.length === 0) return
+  await tx.query(sql`
+    UPDATE subscriptions SET due_at = NULL, lease_until = clock_timestamp() WHERE tenant_id = ${tx.tenant} AND wake_id = ANY (${wakeIds})`)
+}
+
 export interface EndedLeases {
   /** Of wakes that work on an entity, or of all others. */
   readonly ofEntities: boolean

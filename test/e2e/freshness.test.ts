@@ -3,7 +3,7 @@ import pg from 'pg'
 import { eventually } from '../support/eventually.js'
 import { bearer, dispatchRows, endLease, HandHeld, nothingIsLeft } from '../support/hand-held.js'
 import type { RunRecord } from '../support/run-log.js'
-import type { WrittenEvent } from '../support/wake.js'
+import { sentOffset, type Wake, type WrittenEvent } from '../support/wake.js'
 import { WebhookHandler } from '../support/webhook-handler.js'
 import { expectStatus, Wire } from '../support/wire.js'
 
@@ -285,6 +285,89 @@ describe.each(['postgres', 'http'] as const)('streams: %s', (streams) => {
     const wake = await held.wake('/held/slow', maxLostLeases + 3)
     expectStatus(200, await held.done(wake))
     expect((await wire.events('/held/slow')).filter(({ type }) => type === 'error')).toEqual([])
+  })
+
+  describe('a runtime that cannot begin says done, and acknowledges exactly what it was sent:', () => {
+    const acksOf = {
+      'the offset that it was sent': (wake: Wake) => [{ path: wake.streamPath, offset: sentOffset(wake) }],
+      nothing: () => [],
+    }
+    const nothingDone = async (wake: Wake, acks: keyof typeof acksOf) =>
+      expectStatus(200, await held.heartbeat(wake, { acks: acksOf[acks](wake), done: true })).body
+
+    const isLeftAlone = async (url: string) => {
+      await eventually(
+        async () => (await wire.sql('SELECT FROM subscriptions WHERE entity_url = $1 AND wake_id IS NULL', url)).length === 1,
+      )
+      expect(await wire.statusOf(url)).toBe('idle')
+    }
+
+    it.each([
+      ['the offset that it was sent', '/held/unset'],
+      ['nothing', '/held/mute'],
+    ] as const)('%s. Its message comes again, later and later, and is given up at the bound', async (acks, url) => {
+      await wire.spawned(url, { initialMessage: 'first' })
+      const last = maxLostLeases // generations of a new entity begin with 1
+      for (let nth = 1; nth < last; nth += 1) expect(await nothingDone(await held.wake(url, nth), acks)).toMatchObject({ next_wake: true })
+      const wake = await held.wake(url, last)
+      const [former, latter] = held.handler.log.deliveriesTo(url).slice(last - 2)
+      expect((latter?.at ?? 0) - (former?.at ?? 0)).toBeGreaterThanOrEqual(790) // a second, give or take a fifth, after the first came at once
+
+      expect(await nothingDone(wake, acks)).toMatchObject({ ok: true, next_wake: false })
+      expect(await wire.statusOf(url)).toBe('idle')
+      await eventually(async () =>
+        (await wire.events(url)).some(({ type, value }) => type === 'error' && value?.error_code === 'HANDLER_LOST'),
+      )
+      await isLeftAlone(url)
+      expect(
+        await wire.sql(
+          `SELECT wake_id, acked_before, last_error FROM wake_notifications WHERE entity_url = $1 AND delivery_status = 'failed'`,
+          url,
+        ),
+      ).toEqual([
+        {
+          wake_id: wake.wakeId,
+          acked_before: { [`${url}/main`]: expect.any(String) },
+          last_error: '3 handlers in a row acknowledged nothing',
+        },
+      ])
+      expect(held.wakesOf(url)).toHaveLength(last)
+
+      expectStatus(200, await wire.send(url, { payload: 'second' }))
+      expectStatus(200, await held.done(await held.wake(url, last + 1)))
+      await isLeftAlone(url)
+    })
+
+    it('one that then acknowledges something is at the beginning again', async () => {
+      const url = '/held/recovers'
+      await wire.spawned(url, { initialMessage: '0' })
+      for (let nth = 1; nth <= maxLostLeases + 2; nth += 2) {
+        await nothingDone(await held.wake(url, nth), 'nothing')
+        const wake = await held.wake(url, nth + 1)
+        const offset = await held.tailOf(url)
+        expectStatus(200, await wire.send(url, { payload: String(nth) }))
+        expectStatus(200, await held.done(wake, offset))
+      }
+
+      expectStatus(200, await held.done(await held.wake(url, maxLostLeases + 4)))
+      await isLeftAlone(url)
+      expect((await wire.events(url)).filter(({ type }) => type === 'error')).toEqual([])
+    })
+
+    it('one that acknowledged something with a heartbeat of the same wake has got on', async () => {
+      const url = '/held/got-on'
+      await wire.spawned(url, { initialMessage: '0' })
+      for (let nth = 1; nth <= maxLostLeases + 1; nth += 1) {
+        const wake = await held.wake(url, nth)
+        const acks = [{ path: wake.streamPath, offset: await held.tailOf(url) }]
+        expectStatus(200, await wire.send(url, { payload: String(nth) }))
+        expectStatus(200, await held.heartbeat(wake, { acks }))
+        expect(await nothingDone(wake, 'nothing')).toMatchObject({ next_wake: true })
+      }
+
+      expectStatus(200, await held.done(await held.wake(url, maxLostLeases + 2)))
+      expect((await wire.events(url)).filter(({ type }) => type === 'error')).toEqual([])
+    })
   })
 
   it('a handler that throws has had its message: it does not come again', async () => {

@@ -1,4 +1,5 @@
 /** Which rows an append leaves in the projection of a main stream: pure, idempotent by (stream, entry) (design §4). */
+import { createHash } from 'node:crypto'
 import type { Offset } from './ids.js'
 
 export const projectedTypes = ['manifest', 'child_status', 'replay_watermark', 'run'] as const
@@ -25,8 +26,15 @@ interface EventLike {
 
 const isEvent = (item: unknown): item is EventLike => typeof item === 'object' && item !== null && !Array.isArray(item)
 
-/** Postgres text holds neither U+0000 nor lone surrogates; such a key is kept as JSON text. */
-export const storableKey = (key: string): string => (key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key))
+/** Bytes of UTF-8: a key stands in an index, beside the URL of its entity. */
+const maxKeyBytes = 1_100
+
+/** Postgres text holds neither U+0000 nor lone surrogates; such a key is kept as JSON text. What its index does not hold ends in a hash. */
+export function storableKey(key: string): string {
+  const text = key.isWellFormed() && !key.includes('\0') ? key : JSON.stringify(key)
+  if (Buffer.byteLength(text) <= maxKeyBytes) return text
+  return `${text.slice(0, 100).toWellFormed()}:${createHash('sha256').update(text).digest('hex')}`
+}
 
 /** Of runs only those that are under way are kept. */
 const isOver = (type: ProjectedType, value: unknown): boolean =>

@@ -36,4 +36,16 @@ describe('the projection of a main stream', () => {
     expect(changes(row('manifest', '\ud800', {})).map(({ key }) => key)).toEqual(['"\\ud800"'])
     expect(changes(row('manifest', '__proto__', { a: 1 }))).toEqual([{ type: 'manifest', key: '__proto__', value: '{"a":1}', entry }])
   })
+
+  it.each(['k'.repeat(5_000), '\ud83d\ude00'.repeat(2_000), '\0'.repeat(1_000), `${'k'.repeat(99)}${'\ud83d\ude00'.repeat(2_000)}`])(
+    'keeps keys that are too long for its index under names of their own: %.20s…',
+    (long) => {
+      const [kept, other] = changes(row('manifest', long, {}), row('manifest', `${long}.`, {})).map(({ key }) => key)
+
+      expect(Buffer.byteLength(kept ?? '')).toBeLessThanOrEqual(1_100)
+      expect(kept?.isWellFormed() && !kept.includes('\0')).toBe(true)
+      expect(other).not.toBe(kept)
+      expect(changes(row('manifest', long, {}, 'delete'))).toEqual([{ type: 'manifest', key: kept, value: null, entry }])
+    },
+  )
 })

@@ -113,11 +113,18 @@ export function planFork(findings: ForkFindings): ForkPlan {
   const copies = kept.map((member, index) => planCopy(findings, member, index === 0, rowsOf(member.url), renames, strings))
   return {
     copies,
-    sharedStates: [...renames.sharedStates].flatMap(([id, to]) => sharedStatePairs(id, to).map((pair) => ({ ...pair, id: to }))),
-    attachments: copies.flatMap(({ source, url }) => attachmentsOf(source, url, rowsOf(source))),
+    sharedStates: onePerPath(
+      [...renames.sharedStates].flatMap(([id, to]) => sharedStatePairs(id, to).map((pair) => ({ ...pair, id: to }))),
+    ),
+    attachments: onePerPath(copies.flatMap(({ source, url }) => attachmentsOf(source, url, rowsOf(source)))),
     ...(cut === undefined ? {} : { cut }),
   }
 }
+
+/** Several rows may name one attachment, and two ids of shared state be two spellings of one path. */
+const onePerPath = <Stream extends PlannedStream>(streams: readonly Stream[]): readonly Stream[] => [
+  ...new Map(streams.map((stream) => [stream.path, stream])).values(),
+]
 
 /** K1. Ids of shared state are handled in sorted order (spec/04 §10). */
 function renamesOf({ rows, rootUrl, suffix, taken }: ForkFindings, kept: readonly ForkMember[]): Renames {

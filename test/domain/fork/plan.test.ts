@@ -273,6 +273,22 @@ describe('a plan', () => {
     expect(attachments).toEqual([{ from: '/chat/root/attachments/x', path: '/chat/root-fork-dffd13a6/attachments/x' }])
   })
 
+  it('copies each stream once, however often and under whatever spellings it is named', () => {
+    const { sharedStates, attachments } = plan({
+      '/chat/root': [
+        manifest('a', { kind: 'attachment', id: 'x', streamPath: '/chat/root/attachments/x' }),
+        manifest('b', { kind: 'attachment', id: 'x', streamPath: '/chat/root/attachments/x' }),
+        manifest('source:db:b', { kind: 'source', sourceType: 'db', sourceRef: 'a%20b', config: { id: 'a b' } }),
+      ],
+    })
+
+    expect(attachments).toHaveLength(1)
+    expect(sharedStates.map(({ path }) => path)).toEqual([
+      '/_electric/shared-state/a%20b-fork-dffd13a6',
+      '/_electric/shared-state/a%2520b-fork-dffd13a6',
+    ])
+  })
+
   it('says the first message like a send of the caller, or of the parent', () => {
     const message = (parent: EntityUrl | null) =>
       plan({}, { initialMessage: { payload: null }, parent }).copies.map((copy) => copy.message?.value)

@@ -1,8 +1,9 @@
 /** What the copies are called (spec/04 §10). Pure: the same operation makes the same names. */
 import { createHash } from 'node:crypto'
 import { AgentsError, errors } from '../errors.js'
-import { type EntityUrl, entityUrl, maxEntityUrlBytes, type OperationId, typeOf } from '../ids.js'
-import { maxSharedStateIdBytes } from '../shared-state.js'
+import { type EntityUrl, entityUrl, maxEntityUrlBytes, maxStreamPathBytes, type OperationId, typeOf } from '../ids.js'
+import { isSharedStateId } from '../shared-state.js'
+import { sharedStateStreams } from './streams.js'
 
 /** One per fork: eight hexadecimal digits. */
 export const forkSuffix = (seed: string): string => createHash('sha256').update(`fork ${seed}`).digest('hex').slice(0, 8)
@@ -27,28 +28,49 @@ export function forkedUrl(url: EntityUrl, suffix: string, isTaken: (url: EntityU
   return firstFree((nth) => {
     const end = ending(suffix, nth)
     const room = maxEntityUrlBytes - type.length - 2 - end.length
-    const made = entityUrl(type, `${withoutTornEscape(id.slice(0, room))}${end}`)
+    const kept = id.length <= room ? id : withoutTornEscape(id.slice(0, room))
+    const made = entityUrl(type, `${kept}${end}`)
     if (made === null) throw new Error(`the copy of ${url} has no name`)
     return made
   }, isTaken)
 }
 
-const withoutTornEscape = (id: string): string => id.replace(/%[0-9a-f]?$/i, '')
+/** Without what is left of a percent-encoded character whose end is cut off. */
+function withoutTornEscape(id: string): string {
+  const whole = id.replace(/%[0-9a-f]?$/i, '')
+  for (let bytes = 0; bytes < longestCharacterBytes; bytes += 1) {
+    const kept = whole.slice(0, whole.length - 3 * bytes)
+    if (isDecodable(kept)) return kept
+  }
+  return whole // nobody could decode it before either
+}
 
-/** The id of the copy of a shared state. */
+const longestCharacterBytes = 4
+
+/** The id of the copy of a shared state. An id that would grow too long, as it is or encoded in a path, loses its end. */
 export function forkedSharedStateId(id: string, suffix: string, isTaken: (id: string) => boolean): string {
   return firstFree((nth) => {
     const end = ending(suffix, nth)
-    const room = maxSharedStateIdBytes - Buffer.byteLength(end)
-    const kept =
-      Buffer.byteLength(id) <= room
-        ? id
-        : Buffer.from(id)
-            .subarray(0, room)
-            .toString('utf8')
-            .replace(/\ufffd+$/, '')
+    const kept = longestBeginning(id, (beginning) => hasPlace(`${beginning}${end}`))
     return `${kept}${end}`
   }, isTaken)
+}
+
+const hasPlace = (id: string): boolean =>
+  isSharedStateId(id) && sharedStateStreams(id).every((path) => Buffer.byteLength(path) <= maxStreamPathBytes)
+
+/** In whole characters. What is longer than one that does not fit does not fit either. */
+function longestBeginning(text: string, fits: (beginning: string) => boolean): string {
+  if (fits(text)) return text
+  const characters = [...text]
+  const beginning = (length: number) => characters.slice(0, length).join('')
+  let [fitting, tooLong] = [0, characters.length]
+  while (tooLong - fitting > 1) {
+    const middle = Math.floor((fitting + tooLong) / 2)
+    if (fits(beginning(middle))) fitting = middle
+    else tooLong = middle
+  }
+  return beginning(fitting)
 }
 
 /** The URL that a caller asks for: exact, or refused (row 16 of spec/04 §3). */
@@ -65,7 +87,10 @@ export function forkAddress(source: EntityUrl, instanceId: string | undefined, i
 
 /** Nobody could address what no server decodes, or no client sends: a URL ends where its fragment begins. */
 function isAddressable(segment: string): boolean {
-  if (segment.includes('#')) return false
+  return !segment.includes('#') && isDecodable(segment)
+}
+
+function isDecodable(segment: string): boolean {
   try {
     decodeURIComponent(segment)
     return true

@@ -25,6 +25,10 @@ describe('the names of copies', () => {
     const ids = fc.oneof(
       fc.integer({ min: 1, max: 994 }).map((length) => 'x'.repeat(length)),
       fc.integer({ min: 300, max: 330 }).map((length) => '%20'.repeat(length)),
+      fc
+        .tuple(fc.constantFrom('ü', '€', '😀'), fc.nat(14))
+        .map(([character, before]) => `${'x'.repeat(before)}${encodeURIComponent(character.repeat(330))}`)
+        .map((long) => long.slice(0, 990).replace(/(%[CDEF]\w(%[89AB]\w)*)?(%\w?)?$/, '')),
     )
     fc.assert(
       fc.property(ids, fc.nat(3), (id, taken) => {
@@ -41,6 +45,24 @@ describe('the names of copies', () => {
     expect(Buffer.byteLength(forkedSharedStateId('ü'.repeat(500), '01234567', free))).toBeLessThanOrEqual(1_000)
     expect(forkedSharedStateId('ü'.repeat(500), '01234567', free)).toMatch(/^ü+-fork-01234567$/)
   })
+
+  it('keep an id that is not too long, whatever it ends in', () => {
+    expect(forkedUrl('/chat/50%' as EntityUrl, '01234567', free)).toBe('/chat/50%-fork-01234567')
+    expect(forkedUrl('/chat/50%2' as EntityUrl, '01234567', free)).toBe('/chat/50%2-fork-01234567')
+  })
+
+  it.each(['x', 'ü', '€', '😀', '"'])(
+    'of shared states can stand in a path, encoded too, however long the source is called: %s',
+    (character) => {
+      for (let length = 1; Buffer.byteLength(character.repeat(length)) <= 1_000; length += 1) {
+        const made = forkedSharedStateId(character.repeat(length), '01234567', free)
+
+        expect(made.replaceAll(character, '')).toBe('-fork-01234567')
+        expect(Buffer.byteLength(made)).toBeLessThanOrEqual(1_000)
+        expect(`/_electric/shared-state/${encodeURIComponent(made)}`.length).toBeLessThanOrEqual(2_000)
+      }
+    },
+  )
 
   it.each([
     ['', 'Fork instance_id must not be empty or contain forward slashes'],

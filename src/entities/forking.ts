@@ -102,7 +102,7 @@ export class Forking {
   async #patiently(item: ForkItem): Promise<ForkVerdict | undefined> {
     const { limits, database } = this.#parts
     const id = item.operationId ?? operationId('')
-    const handle = await this.#started({ operationId: id, items: [item] }, item)
+    const handle = await this.#started({ operationId: id, items: [await this.#parked(item)] }, item)
     const waitMs = Math.min(item.waitTimeoutMs ?? limits.forkWaitMs, limits.maxForkWaitMs)
     const abandon = new AbortController()
     const { signal } = abandon
@@ -121,6 +121,16 @@ export class Forking {
     } finally {
       abandon.abort()
     }
+  }
+
+  /** What is too large to travel through Temporal waits in a row (operations.ts O4). */
+  async #parked(item: ForkItem): Promise<ForkItem> {
+    const { limits, database } = this.#parts
+    const large = largeOfFork(item)
+    if (large === undefined || large.text.length <= limits.maxInlinePayloadBytes) return item
+    const payloadId = `${item.operationId}/0`
+    await insertPayloads(database, [{ id: payloadId, payload: large.text }])
+    return { ...large.rest, payloadId }
   }
 
   async #started(batch: ForkBatch, item: ForkItem): Promise<WorkflowHandle> {

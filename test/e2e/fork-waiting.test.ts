@@ -95,6 +95,19 @@ describe.each(['postgres', 'http'] as const)('a fork of what is at work, with st
     expect((await waiting).status).toBe(201)
   })
 
+  it('waits with a first message and tags that are more than Temporal takes', async () => {
+    const { root, kid } = await busy()
+    const [payload, note] = ['x'.repeat(5_000_000), 'n'.repeat(100)]
+    const waiting = forker.fork(root, { waitTimeoutMs: hour, initialMessage: payload, tags: { note } })
+    await untilWaiting(kid)
+
+    await forker.wire.signal(kid, { signal: 'SIGSTOP' })
+
+    expect(await waiting).toMatchObject({ status: 201, body: { root: { tags: { note } } } })
+    const copy = ((await waiting).body as { root: { url: string } }).root.url
+    expect((await forker.wire.events(copy)).at(-1)).toMatchObject({ type: 'inbox', value: { payload } })
+  })
+
   it('takes along what was spawned while it waited', async () => {
     const { root, kid } = await busy()
     const waiting = forker.fork(root, { waitTimeoutMs: hour })

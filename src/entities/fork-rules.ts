@@ -2,6 +2,7 @@
 import type { CheckedFork, ForkRules } from '../activities/parts.js'
 import { isTerminal } from '../domain/entity.js'
 import { AgentsError, errors } from '../domain/errors.js'
+import { pointerOffset, unknownOffset } from '../domain/fork/cut.js'
 import { requestedUrl } from '../domain/fork/names.js'
 import type { EntityUrl, OperationId } from '../domain/ids.js'
 import { shapeProblem } from '../domain/json-shape.js'
@@ -14,7 +15,7 @@ import { forkFormRefusal } from './item-forms.js'
 import { asValue, authorizing, callerOf, type EntityRules } from './rules.js'
 
 /**
- * Rows 1 and 3–17, but for what only the subtree can tell, standing still (12, 14, 15). Throws the first refusal. Rows 16 and 17 come before any
+ * Rows 1 and 3–17, but for what only the subtree and its histories can tell (12, 14, 15). Throws the first refusal. Rows 16 and 17 come before any
  * waiting (FREE).
  */
 export async function checkFork(
@@ -32,6 +33,7 @@ export async function checkFork(
   const parent = item.parent === undefined ? null : await rules.checkParent(item.parent, item, caller)
   refuseWake(item)
   refuseSource(item, source)
+  refuseOffset(item, source)
   refuseTagsOf(item, source, limits)
   const rootUrl = await freeUrl(rules, item, source.url)
   return { id, item, principal: caller, source: source.url, rootUrl, parent: parent?.url ?? null }
@@ -63,6 +65,11 @@ function refuseSource(item: ForkItem, source: FoundEntity): void {
   if (isEnded && !isAtHead) throw errors.FORK_TERMINAL(source.url)
   if (source.parent !== null) throw errors.FORK_NOT_TOP_LEVEL()
   if (isEnded) throw errors.FORK_TERMINAL(source.url)
+}
+
+/** Of row PTR 14: what is no offset at all may be of any length, and never travels through Temporal. */
+function refuseOffset({ pointer }: ForkItem, source: FoundEntity): void {
+  if (pointer !== undefined && pointerOffset(pointer) === null) throw unknownOffset(source.url, pointer)
 }
 
 /** What a row cannot hold. */

@@ -1,5 +1,5 @@
 /** Forks over HTTP, in both stream modes: what the copies are (spec/04 §5–§12, §14–§18). */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { Forker } from '../support/forker.js'
 import { childEvent, manifestEvent, rowEvent, runEvent } from '../support/runtime-writer.js'
 import { expectStatus, refusal, sam, type WireEvent } from '../support/wire.js'
@@ -15,6 +15,12 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
     forker = await Forker.start({ streams })
   })
   afterAll(async () => await forker.stop())
+
+  /** A stream of shared state with one item. */
+  const written = async (path: string, item: object) => {
+    const body = JSON.stringify([item])
+    expectStatus(201, await forker.wire.ask('PUT', path, body, { headers: { 'content-type': 'application/json' } }))
+  }
 
   it('is a new root with the history of its source, and says so in its last event (MUST)', async () => {
     const source = await forker.root({ args: { a: 1 }, tags: { title: 'T' }, initialMessage: 'hello' })
@@ -179,6 +185,54 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
     expect((await forker.wire.ask('GET', `/_electric/entities${root.url}/attachments/s`)).status).toBe(409)
   })
 
+  it('copies what two rows of a manifest name, two spellings of one path among it', async () => {
+    const source = await forker.root()
+    await forker.attach(source, 'twice')
+    const row = (await forker.manifest(source)).get('attachment:twice') as object
+    await forker.writer.append(
+      source,
+      manifestEvent('again', { ...row, key: 'again' }),
+      manifestEvent('source:db:spelt', { kind: 'source', sourceType: 'db', sourceRef: 'spelt%20so', config: { id: 'spelt so' } }),
+    )
+    await written('/_electric/shared-state/spelt%20so', { note: 1 })
+
+    const { root } = await forker.forked(source)
+
+    expect(await forker.attachment(root.url, 'twice')).toMatchObject({ status: 200, text: 'bytes of twice' })
+  })
+
+  it('names shared states so that they can be read, however long their names are', async () => {
+    const source = await forker.root()
+    const [short, long] = ['ü'.repeat(20), 'ü'.repeat(329)] // the path of the longer one is nearly as long as a path can be
+    await forker.writer.append(source, manifestEvent('short', { kind: 'shared-state', id: short }))
+    await forker.writer.append(source, manifestEvent('long', { kind: 'shared-state', id: long }))
+    const stands = streams === 'postgres' ? long : short // the foreign test server names files by paths
+    await written(`/_electric/shared-state/${encodeURIComponent(stands)}`, { note: 1 })
+
+    const { root } = await forker.forked(source)
+
+    const ids = [...(await forker.manifest(root.url)).values()].map((row) => (row as { id: string }).id)
+    const copy = ids.find((id) => id.length > 100 === (stands === long)) ?? ''
+    expect(copy).toMatch(/^ü+-fork-[0-9a-f]{8}$/)
+    expectStatus(200, await forker.wire.ask('GET', `/_electric/shared-state/${encodeURIComponent(copy)}?offset=-1`))
+  })
+
+  it('takes rows along whose keys are as long as somebody likes', async () => {
+    const source = await forker.root()
+    const kid = await forker.child(source)
+    const long = randomBytes(4_000).toString('hex')
+    await forker.writer.append(source, manifestEvent(long, { kind: 'goal' }))
+    await forker.writer.append(source, manifestEvent('child:odd', { kind: 'child', id: 'x', entity_type: long, entity_url: kid }))
+
+    const { root, entities } = await forker.forked(source)
+
+    const id = entities[1]?.url.split('/')[2]
+    expect([...(await forker.manifest(root.url)).keys()].sort()).toEqual([long, `child:worker:${id}`, `child:${long}:${id}`].sort())
+    const again = await forker.forked(root.url)
+    expect((await forker.manifest(again.root.url)).get(long)).toEqual({ key: long, kind: 'goal' })
+    expectStatus(200, await forker.wire.send(source, { payload: 'goes on' }))
+  })
+
   describe('at a pointer', () => {
     let known: ReturnType<typeof makeExample> | undefined
     /** The history of the worked example (spec/04 §5), made once: forks leave it as it is. The ends of its entries A, B, C, D. */
@@ -249,7 +303,7 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
       '',
       '-1',
       'now',
-      'x'.repeat(5_000),
+      'x'.repeat(5_000_000), // more than Temporal takes
       '0000000000000001_0000000000000001',
     ])('an offset at which no entry ends is refused: %s', async (offset) => {
       const source = await forker.root()

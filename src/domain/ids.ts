@@ -18,6 +18,8 @@ export type PrincipalUrl = Branded<string, 'PrincipalUrl'>
 export const maxEntityUrlBytes = 1_000
 /** Bytes of UTF-8; longer paths are refused with 400 instead of breaking an index. */
 export const maxStreamPathBytes = 2_000
+/** Bytes of UTF-8; longer ids are refused with 400 instead of breaking an index. Those of the runtime hold an entity URL and a shared-state id. */
+export const maxProducerIdBytes = 2_600
 
 /** Visible ASCII without `*`, which would be a subscription pattern, and without what cannot stand in a request path. */
 const segment = /^[\x21-\x29\x2b-\x2e\x30-\x3e\x40-\x7e]+$/

@@ -1,6 +1,6 @@
 /** Requests of the stream protocol, parsed in the order of its checks (spec/14 §2.1, §2.2, §3.1). */
 import type { IncomingHttpHeaders } from 'node:http'
-import { parseOffset, type StreamPath } from '../../domain/ids.js'
+import { maxProducerIdBytes, parseOffset, type StreamPath } from '../../domain/ids.js'
 import { isInstant } from '../../streams/protocol/create-rules.js'
 import { emptyBody, refusal } from '../../streams/protocol/refusals.js'
 import type { AppendRequest, CreateRequest, ForkRequest, Producer, StreamRefusal } from '../../streams/store.js'
@@ -86,6 +86,7 @@ function parseProducer(headers: IncomingHttpHeaders): Producer | StreamRefusal |
   if (id === undefined || epoch === undefined || seq === undefined)
     return bad('All producer headers (Producer-Id, Producer-Epoch, Producer-Seq) must be provided together')
   if (id === '') return bad('Invalid Producer-Id: must not be empty')
+  if (Buffer.byteLength(id) > maxProducerIdBytes) return bad(`Invalid Producer-Id: must have at most ${maxProducerIdBytes} bytes`)
   if (!isCount(epoch)) return bad('Invalid Producer-Epoch: must be a non-negative integer')
   if (!isCount(seq)) return bad('Invalid Producer-Seq: must be a non-negative integer')
   return { id, epoch: Number(epoch), seq: Number(seq) }

@@ -10,12 +10,13 @@
  *
  * A crash of this process leaves an entry that landed or did not; who repeats it says `mayHaveLandedAfter`.
  */
+import { isUtf8 } from 'node:buffer'
 import { type Offset, type StreamPath, zeroOffset } from '../../domain/ids.js'
 import { type AppendRequest, type AppendVerdict, isRefused, type Producer, type StreamHead } from '../store.js'
 import { type Connection, headOf, readAfter } from './connection.js'
 import { holds, insideEntryEndingAt } from './content.js'
 import { type Message, Unanswered } from './exchange.js'
-import { appendVerdict, mediaType, refused } from './verdicts.js'
+import { appendVerdict, isJson, mediaType, refused } from './verdicts.js'
 
 const maxCloses = 3
 /** Far above every real position: a producer that sends it learns where the server thinks it stands, and changes nothing. */
@@ -24,9 +25,15 @@ const gapProbe = 1_000_000_000
 const untilLostBytesShow = [5, 20, 80, 160]
 
 export async function append(connection: Connection, path: StreamPath, request: AppendRequest): Promise<AppendVerdict> {
-  if (request.body.length > 0) return await appendOnce(connection, path, request)
+  if (request.body.length > 0) return await appendOnce(connection, path, refusable(request))
   return request.close === true ? await closeOnly(connection, path, request) : refused(400, 'body', 'Empty body')
 }
+
+const noJson = Buffer.from('{')
+
+/** What is no UTF-8 is no JSON, but the reference mends it, unseen by those who judged the body: what it gets instead is refused, in the protocol's order. */
+const refusable = (request: AppendRequest): AppendRequest =>
+  isJson(request.contentType) && !isUtf8(request.body) ? { ...request, body: noJson } : request
 
 /** Remembers what the caller was not told, so that its repetition is a repetition for us too (A2). */
 async function appendOnce(connection: Connection, path: StreamPath, request: AppendRequest): Promise<AppendVerdict> {

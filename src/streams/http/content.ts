@@ -1,24 +1,15 @@
 /** What an entry says, compared as the foreign server may have rewritten it: JSON items by value, with its own offset stamps taken off (spec/14 §1.3). */
 import { type Offset, offsetOf, positionOf } from '../../domain/ids.js'
+import { jsonItems } from '../protocol/json-items.js'
 import { isJson } from './verdicts.js'
-
-/** The items that `body` is stored as: an array is flattened one level. Null: not JSON. */
-export function itemsOf(body: Buffer): readonly unknown[] | null {
-  try {
-    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: false }).decode(body))
-    return Array.isArray(value) ? value : [value]
-  } catch {
-    return null
-  }
-}
 
 /** Whether `body` can be stored in a stream of `contentType` (spec/14 §2.1 row 10, §2.2 row 12). */
 export const isStorable = (contentType: string, body: Buffer): boolean =>
-  body.length === 0 || !isJson(contentType) || itemsOf(body) !== null
+  body.length === 0 || !isJson(contentType) || jsonItems(body) !== null
 
 /** Whether `body` stores nothing: empty, or `[]` in JSON mode. */
 export const storesNothing = (contentType: string, body: Buffer): boolean =>
-  body.length === 0 || (isJson(contentType) && itemsOf(body)?.length === 0)
+  body.length === 0 || (isJson(contentType) && jsonItems(body)?.length === 0)
 
 export const beginsWith = (contentType: string, stored: Buffer, body: Buffer): boolean => runsAt(contentType, stored, body).includes(0)
 
@@ -30,8 +21,9 @@ function runsAt(contentType: string, stored: Buffer, body: Buffer): readonly num
     const first = stored.indexOf(body)
     return first === -1 ? [] : [first]
   }
-  const all = (itemsOf(stored) ?? []).map(plain)
-  const ours = (itemsOf(body) ?? []).map(plain)
+  const all = (jsonItems(stored) ?? []).map(plain)
+  const ours = (jsonItems(body) ?? []).map(plain)
+  if (ours.length === 0) return [] // it makes no entry
   return all.flatMap((_, at) => (ours.every((item, nth) => all[at + nth] === item) ? [at] : []))
 }
 

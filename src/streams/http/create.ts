@@ -10,7 +10,7 @@
  *
  * A crash leaves nothing, the whole stream, or, against a server with D1, an empty stream, which the same operation's repetition makes anew.
  */
-import { type StreamPath, zeroOffset } from '../../domain/ids.js'
+import { maxStreamPathBytes, type StreamPath, zeroOffset } from '../../domain/ids.js'
 import { type CreateRequest, type CreateVerdict, isRefused, type StreamHead } from '../store.js'
 import { type Connection, headOf, insideLane, readAfter } from './connection.js'
 import { beginsWith, isStorable, storesNothing } from './content.js'
@@ -20,9 +20,10 @@ import { headIn, mediaType, missing, refused } from './verdicts.js'
 const longestReferencePathBytes = 1_900 // D7: LMDB keys
 const maxRepairs = 4
 
-export async function create(connection: Connection, path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
-  const contentType = request.contentType ?? 'application/octet-stream'
-  if (request.fork === undefined && !isStorable(contentType, request.body ?? Buffer.alloc(0)))
+export async function create(connection: Connection, path: StreamPath, asked: CreateRequest): Promise<CreateVerdict> {
+  if (Buffer.byteLength(path) > maxStreamPathBytes) return refused(400, 'body', 'Stream path is too long')
+  const request = await withType(connection, asked)
+  if (!isStorable(request.contentType ?? 'application/octet-stream', request.body ?? Buffer.alloc(0)))
     return await createWithBadBody(connection, path, request)
   if (isOver(request)) return await createForThePast(connection, path, request)
   const first = await put(connection, path, request)
@@ -30,6 +31,14 @@ export async function create(connection: Connection, path: StreamPath, request: 
 
   if (first === 'lost') connection.distrust({ path, reason: 'D1a: a first entry was lost' })
   return await connection.lane.run(() => makeAnew(insideLane(connection), path, request)) // C2
+}
+
+/** A fork that names no type has its source's: what its first entry means depends on it. Where no source is, the server says so. */
+async function withType(connection: Connection, request: CreateRequest): Promise<CreateRequest> {
+  const { contentType, fork, body } = request
+  if (contentType !== undefined || fork === undefined || body === undefined || body.length === 0) return request
+  const source = await headOf(connection, fork.from as StreamPath)
+  return isRefused(source) ? request : { ...request, contentType: source.head.contentType }
 }
 
 /** `lost`: the server dropped a body under our eyes. `empty`: a repetition found its stream without the first entry. */

@@ -5,6 +5,7 @@
  * R2  The client's leaving ends the request at the server; a server that falls silent ends the read.
  * R3  Only headers of the protocol pass, and no text of the server's: its ETag would show its paths, so we hash it and compare for ourselves.
  * R4  A waiting reader that is told of a close gets the last entry as well (D2: the reference answers 204 with the old offset).
+ * R5  No answer says that a shared cache may keep it: who asks there next need not be allowed to read (spec/14 §2.5).
  *
  * A crash cuts the connections; readers resume at their offset.
  */
@@ -126,9 +127,13 @@ function headersOf(answer: StreamedAnswer): Record<string, string> {
   const present = passed
     .map((name) => [name, answer.header(name)] as const)
     .filter((entry): entry is [(typeof passed)[number], string] => entry[1] !== undefined)
+    .filter(([name, value]) => name !== 'cache-control' || isForbidding(value))
   const etag = etagOf(answer)
   return { ...Object.fromEntries(present), ...(etag !== undefined && { etag }) }
 }
+
+// R5
+const isForbidding = (cacheControl: string): boolean => /\bno-(store|cache)\b/i.test(cacheControl) && !/\bpublic\b/i.test(cacheControl)
 
 // R3
 function etagOf(answer: StreamedAnswer): string | undefined {

@@ -35,6 +35,9 @@ export function framerFor(contentType: string): Framer {
 }
 
 function textFrame(text: string): string {
-  const lines = text.split(lineBreak).map((line) => `data:${line}\n`)
+  const lines = text.split(lineBreak).map((line) => `data:${spaced(line)}\n`)
   return `event: data\n${lines.join('')}\n`
 }
+
+/** Clients take one space after the colon for the format's own: a line that begins with one is given another. */
+const spaced = (line: string): string => (line.startsWith(' ') ? ` ${line}` : line)

@@ -129,6 +129,34 @@ describe('against the reference server, which loses writes under concurrency', (
     expect(await store.head(path)).toMatchObject({ outcome: 'refused', because: 'missing' })
   })
 
+  it('an invalid first entry of a fork leaves no fork behind, whether or not it names its type (D4)', async () => {
+    const store = open({ preflight: 'as it is' })
+    await store.create('/source' as StreamPath, { contentType, body: json([1]) })
+
+    for (const [path, typed] of [['/fork', {}] as const, ['/typed-fork', { contentType }] as const]) {
+      const fork = { ...typed, fork: { from: '/source' }, body: Buffer.from('{') }
+      expect(await store.create(path as StreamPath, fork)).toMatchObject({ outcome: 'refused', status: 400, because: 'body' })
+      expect(await store.head(path as StreamPath)).toMatchObject({ outcome: 'refused', because: 'missing' })
+    }
+  })
+
+  it('an entry that is no UTF-8 is refused, and changes nothing', async () => {
+    const store = open({ preflight: 'as it is' })
+    const path = '/no-utf8' as StreamPath
+    await store.create(path, { contentType, body: json([1]) })
+
+    const verdict = await store.append(path, { contentType, body: Buffer.from([0x22, 0xff, 0x22]) })
+
+    expect(verdict).toMatchObject({ outcome: 'refused', status: 400, reason: 'Invalid JSON' })
+    expect(await contents(streams, path)).toEqual([1])
+  })
+
+  it('a path that no server holds is refused, not tried again', async () => {
+    const store = open({ preflight: 'as it is' })
+
+    expect(await store.create(`/${'x'.repeat(3_000)}` as StreamPath, { contentType })).toMatchObject({ outcome: 'refused', status: 400 })
+  })
+
   it('a repeated creation finds its own first entry, a stranger’s does not', async () => {
     const store = open({ preflight: 'as it is' })
     const path = '/repeated' as StreamPath

@@ -69,6 +69,6 @@ export async function* sse(url: string, path: string, query: string, signal?: Ab
 function parsed(frame: string): SseEvent {
   const lines = frame.split('\n')
   const event = lines.find((line) => line.startsWith('event: '))?.slice(7) ?? ''
-  const data = lines.filter((line) => line.startsWith('data:')).map((line) => line.slice(5))
+  const data = lines.filter((line) => line.startsWith('data:')).map((line) => line.slice(5).replace(/^ /, '')) // as SSE parsers do
   return { event, data: data.join('\n') }
 }

@@ -246,6 +246,17 @@ describe('an SSE reader', () => {
     expect(data).toEqual(['a\nb\nc\nd', '', '€!'])
   })
 
+  it('gets text with the spaces that it begins with', async () => {
+    const path = await created(app.url, newPath(), text, 'Hello')
+    await post(app.url, path, text, ' world')
+    await post(app.url, path, text, '  def f():\n   pass')
+
+    const events = await take(sse(app.url, path, 'offset=-1&live=sse'), 6)
+
+    const data = events.filter(({ event }) => event === 'data').map((event) => event.data)
+    expect(data).toEqual(['Hello', ' world', '  def f():\n   pass'])
+  })
+
   it('gets bytes as base64, and a header that says so', async () => {
     const path = await created(app.url, newPath(), { 'content-type': 'application/pdf' }, Buffer.from([0, 200, 7]))
     const response = await fetch(`${app.url}${path}?offset=-1&live=sse`)

@@ -1,4 +1,5 @@
 /** Every row of the tables of appends and producers (spec/14 §2.2, §2.3), with status and headers. */
+import { randomBytes } from 'node:crypto'
 import { type FreshDatabase, freshDatabase } from '../../support/postgres.js'
 import { type StreamApp, startStreamApp } from '../../support/stream-app.js'
 import { created, type Headers, json, newPath, post, producer, put, remove, text } from './protocol-client.js'
@@ -46,6 +47,21 @@ const rows: readonly Row[] = [
     status: 400,
     answers: {},
     text: 'All producer headers (Producer-Id, Producer-Epoch, Producer-Seq) must be provided together',
+  },
+  {
+    row: '2: a producer id that no index holds',
+    before: [],
+    request: item(producer(randomBytes(2_100).toString('base64'), 0, 0)), // 2,800
+    status: 400,
+    answers: {},
+    text: 'Invalid Producer-Id: must have at most 2600 bytes',
+  },
+  {
+    row: '2: a producer id as long as may be',
+    before: [],
+    request: item(producer(randomBytes(1_950).toString('base64'), 0, 0)), // 2,600
+    status: 200,
+    answers: { 'producer-seq': '0' },
   },
   {
     row: '2: an empty producer id',

@@ -46,7 +46,9 @@ export type Configuration = Readonly<
 
 const isUrl = (text: string, protocols = /^/): boolean => URL.canParse(text) && protocols.test(new URL(text).protocol)
 const integerIn = (min: number, max: number) => (text: string) => /^\d+$/.test(text) && Number(text) >= min && Number(text) <= max
-const withoutPassword = (text: string): string => text.replace(/(\/\/[^:/@]*):.*@/, '$1:***@')
+
+/** A URL as it may be shown; also one that lacks its scheme, and is refused for it. */
+export const withoutPassword = (text: string): string => text.replace(/^((?:(?:[a-z][a-z\d+.-]*:)?\/\/)?[^:/@]*):.*@/i, '$1:***@')
 
 const text = z.string()
 const url = (what: string) =>

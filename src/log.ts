@@ -1,7 +1,7 @@
 /** Logging (spec/13 §8): JSON lines to a file, lines for people to stdout. Never secrets, tokens, passwords or payloads. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Logger, multistream, pino, type StreamEntry } from 'pino'
+import { type DestinationStream, type Logger, multistream, pino, type StreamEntry } from 'pino'
 import { default as pretty } from 'pino-pretty'
 
 export interface LogOptions {
@@ -19,7 +19,7 @@ export function createLog(options: LogOptions): Logger {
     { level: 'trace', stream: pretty({ ignore: 'pid,hostname', messageFormat: '[agent-server] {msg}', sync: true }) },
   ]
   const file = options.folder === undefined ? null : fileIn(options.folder)
-  if (file !== null) streams.push({ level: 'trace', stream: pino.destination({ dest: file, sync: false, mkdir: false }) })
+  if (file !== null) streams.push({ level: 'trace', stream: file })
   const silent = options.level === 'silent'
   return pino(
     { level: options.level, base: null, redact: redaction },
@@ -27,12 +27,26 @@ export function createLog(options: LogOptions): Logger {
   )
 }
 
-function fileIn(folder: string): string | null {
-  try {
-    mkdirSync(folder, { recursive: true })
-    return join(folder, `agent-server-${Date.now()}.jsonl`)
-  } catch (failure) {
-    process.stderr.write(`Cannot write logs to ${folder}: ${failure instanceof Error ? failure.message : String(failure)}\n`)
+/** Where it cannot be written, or not any longer (its disk is full), one line on stderr says so and stdout goes on: no server ends for its log. */
+function fileIn(folder: string): DestinationStream | null {
+  let isOpen = true
+  const giveUp = (failure: unknown): null => {
+    if (isOpen) process.stderr.write(`Cannot write logs to ${folder}: ${failure instanceof Error ? failure.message : String(failure)}\n`)
+    isOpen = false
     return null
   }
+  try {
+    mkdirSync(folder, { recursive: true })
+  } catch (failure) {
+    return giveUp(failure)
+  }
+  const file = pino.destination({ dest: join(folder, `agent-server-${Date.now()}.jsonl`), sync: false, mkdir: false })
+  file.on('error', (failure) => {
+    giveUp(failure)
+    file.destroy() // or the end of the process would wait for what it holds
+  })
+  const write = (line: string): void => {
+    if (isOpen) file.write(line)
+  }
+  return { write }
 }

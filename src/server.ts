@@ -9,7 +9,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { ensurePrincipals } from './activities/principals.js'
 import { FollowUps } from './client/follow-ups.js'
-import { type Configuration, loadConfiguration } from './config.js'
+import { type Configuration, loadConfiguration, withoutPassword } from './config.js'
 import { publicUrl } from './dispatch/public-url.js'
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
 import { buildEngine, type Engine } from './engine.js'
@@ -305,7 +305,7 @@ async function main(): Promise<void> {
   const server = await startServer(config, log)
   stopOnSignals(server, (failure) => log.error({ err: failure }, 'the server ends after an error'))
   process.stdout.write(`Electric Agents server running at ${server.url}\n`)
-  process.stdout.write(`Durable Streams: ${config.streams === undefined ? '(in Postgres)' : config.streams.url}\n`)
+  process.stdout.write(`Durable Streams: ${config.streams === undefined ? '(in Postgres)' : withoutPassword(config.streams.url)}\n`)
   process.stdout.write(`Working directory: ${config.workingDirectory}\n`)
 }
 

@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { loadConfiguration } from '../src/config.js'
+import { loadConfiguration, withoutPassword } from '../src/config.js'
 import { loadEnvFile } from '../src/env-file.js'
 
 const database = { DATABASE_URL: 'postgres://u:p@db/agents' }
@@ -101,10 +101,18 @@ describe('the configuration', () => {
     expect(() => loadConfiguration({ ...database, [name]: String(bound) })).not.toThrow()
   })
 
-  it('keeps the password out of its refusals', () => {
-    expect(() => loadConfiguration({ DATABASE_URL: 'db://user:hunter2@host/agents' })).toThrow(
-      'Invalid Postgres URL: "db://user:***@host/agents"',
-    )
+  it.each([
+    ['db://user:hunter2@host/agents', 'db://user:***@host/agents'],
+    ['db://user:hun:ter@2@host/agents', 'db://user:***@host/agents'],
+    ['user:hunter2@host/agents', 'user:***@host/agents'],
+    ['//user:hun:ter2@host/agents', '//user:***@host/agents'],
+  ])('keeps the password out of its refusals: %s', (sent, shown) => {
+    expect(() => loadConfiguration({ DATABASE_URL: sent })).toThrow(`Invalid Postgres URL: "${shown}"`)
+  })
+
+  it('shows a URL as it is, but for its password', () => {
+    expect(withoutPassword('http://host:8787/v1/stream')).toBe('http://host:8787/v1/stream')
+    expect(withoutPassword('https://me:hunter2@host:8787/v1/stream')).toBe('https://me:***@host:8787/v1/stream')
   })
 
   it('accepts a signing key as PEM with written line breaks, and as JWK', () => {

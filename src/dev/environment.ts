@@ -16,7 +16,7 @@ import { stopChildren } from './child.js'
 import { releaseDataFolder, takeDataFolder } from './data-folder.js'
 import { startDemoAgent } from './demo-agent.js'
 import { startEmbeddedPostgres } from './embedded-postgres.js'
-import { givenPostgres, givenStreams, givenTemporal } from './given-parts.js'
+import { givenPostgres, givenStreams, givenTemporal, shownUrl } from './given-parts.js'
 import { type Part, PartFailure } from './part.js'
 import { startTemporalServer, type TemporalPart } from './temporal-server.js'
 
@@ -139,7 +139,7 @@ function descriptionOf(
         : temporal.shown,
     ],
     ['Postgres', postgres.shown],
-    ['Streams', streams === undefined ? 'in Postgres' : streams.url],
+    ['Streams', streams === undefined ? 'in Postgres' : shownUrl(streams.url)],
     ...(demoType === undefined ? [] : [['Demo agent', `entity type "${demoType}" (AGENTS_DEMO=false: none)`] as const]),
     ['Data', dataDir],
   ]

@@ -5,7 +5,7 @@
  * R2  Row and wake stream of a registration are one; with a foreign stream server the row comes first, and the next registration makes what is missing.
  * R3  The offset that a registration answers is taken before outstanding wakes are announced again: a client that starts there misses none.
  * R4  `admin_status` is an operator's word: only the first registration sets it.
- * R5  No pattern links its wake stream: neither before the registration nor after.
+ * R5  No pattern links its wake stream, neither before the registration nor after; nor does what others than its owner had subscribed to before.
  *
  * A crash before the commit leaves nothing; behind it, at most an announcement that whoever announces repeats by itself.
  */
@@ -30,7 +30,7 @@ import {
   setRunnerAdminStatus,
   upsertRunner,
 } from '../registry/runners.js'
-import { dropPatternLinks, sharePatterns } from '../registry/subscriptions.js'
+import { keepLinksOfOwner, sharePatterns } from '../registry/subscriptions.js'
 import { type CreateVerdict, isRefused, type StreamStore } from '../streams/store.js'
 import { authorizeRunner } from './authorize.js'
 import type { Directory } from './directory.js'
@@ -178,7 +178,7 @@ export class Runners {
         await refuseTaken(tx, registration)
         const [verdict] = await transactional.create(tx, [{ path, contentType: jsonType }])
         const wake_stream_offset = tailOf(path, verdict)
-        return { runner: await withoutPatterns(tx, registration), wake_stream_offset }
+        return { runner: await withoutOthers(tx, registration), wake_stream_offset }
       }, lock)
       transactional.announce([path])
       return made
@@ -196,13 +196,13 @@ export class Runners {
 async function written(tx: Transaction, registration: RunnerRegistration): Promise<Runner> {
   await sharePatterns(tx)
   await refuseTaken(tx, registration)
-  return await withoutPatterns(tx, registration)
+  return await withoutOthers(tx, registration)
 }
 
 /** R5. The caller shares the patterns: who makes one has linked the stream already, or will see the runner. */
-async function withoutPatterns(tx: Transaction, registration: RunnerRegistration): Promise<Runner> {
+async function withoutOthers(tx: Transaction, registration: RunnerRegistration): Promise<Runner> {
   const runner = await upsertRunner(tx, registration)
-  await dropPatternLinks(tx, registration.wake_stream)
+  await keepLinksOfOwner(tx, registration.wake_stream, registration.owner_principal)
   return runner
 }
 

@@ -19,9 +19,9 @@ const parallelChecks = 32
 
 export class SubscriptionAccess {
   readonly #streams: Pick<StreamAccess, 'check'>
-  readonly #directory: Pick<Directory, 'entity'>
+  readonly #directory: Pick<Directory, 'entity' | 'runner'>
 
-  constructor(streams: Pick<StreamAccess, 'check'>, directory: Pick<Directory, 'entity'>) {
+  constructor(streams: Pick<StreamAccess, 'check'>, directory: Pick<Directory, 'entity' | 'runner'>) {
     this.#streams = streams
     this.#directory = directory
   }
@@ -55,6 +55,7 @@ export class SubscriptionAccess {
   async #checkStream(principal: JudgedPrincipal, path: StreamPath): Promise<void> {
     const category = categoryOf(path)
     if (category.is === 'main' && (await this.#directory.entity(category.url)) === null) throw errors.ENTITY_NOT_FOUND(category.url) // whose will it be?
+    if (category.is === 'wakes' && (await this.#directory.runner(category.runnerId)) === null) throw errors.RUNNER_UNKNOWN() // the same
     await this.#streams.check({ principal, method: 'GET', path })
   }
 }

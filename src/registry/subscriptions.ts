@@ -1,6 +1,6 @@
 /** Subscriptions and their links: who is to be woken by which stream (spec/06 §3). What is in flight is in `wakes.ts`. */
 import type { EntityStatus } from '../domain/entity.js'
-import type { EntityUrl, Offset, StreamPath } from '../domain/ids.js'
+import type { EntityUrl, Offset, PrincipalUrl, StreamPath } from '../domain/ids.js'
 import { defaultLeaseTtlMs, type EntitySubscription, type Mount, nothingAcked, type SubscriptionType } from '../domain/subscriptions.js'
 import { BeginAgain, keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
 import { setIdle } from './entity-work.js'
@@ -199,13 +199,19 @@ export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]):
      WHERE l.ctid = k.at`)
 }
 
-/** No pattern names this stream any more; who asked for it by name keeps it. */
-export async function dropPatternLinks(tx: Transaction, path: StreamPath): Promise<void> {
+/**
+ * The stream is `owner`'s from now on: no pattern names it any more, nor does a subscription that somebody else made. Who may ask for it by name keeps it;
+ * patterns are for bypass principals, whose subscriptions have no creator.
+ */
+export async function keepLinksOfOwner(tx: Transaction, path: StreamPath, owner: PrincipalUrl): Promise<void> {
   await Promise.all([
     holdSubscriptions(tx, [], [path]),
     tx.query(sql`
       WITH dropped AS (
-        DELETE FROM subscription_links WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND NOT is_explicit)
+        DELETE FROM subscription_links l
+         WHERE tenant_id = ${tx.tenant} AND path = ${path}
+           AND (is_glob AND NOT is_explicit
+                OR EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = l.tenant_id AND s.id = l.subscription_id AND s.created_by <> ${owner})))
       UPDATE subscription_links SET is_glob = false WHERE tenant_id = ${tx.tenant} AND path = ${path} AND is_glob AND is_explicit`),
   ])
 }

@@ -16,10 +16,13 @@ describe.each(['postgres', 'http'] as const)('with streams in %s, no pattern lin
     expectStatus(201, await wire.ask('PUT', path, undefined, json))
     await watch(`known${path.replaceAll('/', '-')}`, { streams: [path] })
   }
-  const runner = async (id: string, wake_stream: string) =>
-    expectStatus(201, await wire.ask('POST', '/_electric/runners', { id, label: id, wake_stream }))
-  const watch = async (id: string, named: object) =>
-    expectStatus(201, await wire.ask('PUT', `/__ds/subscriptions/${id}`, { type: 'pull-wake', wake_stream: `watch/${id}`, ...named }))
+  const runner = async (id: string, wake_stream: string, as = 'system:dev-local') =>
+    expectStatus(201, await wire.ask('POST', '/_electric/runners', { id, label: id, wake_stream }, { as }))
+  const watch = async (id: string, named: object, as = 'system:dev-local') =>
+    expectStatus(
+      201,
+      await wire.ask('PUT', `/__ds/subscriptions/${id}`, { type: 'pull-wake', wake_stream: `watch/${id}`, ...named }, { as }),
+    )
   /** What wakes a subscription, and how often it was woken. */
   const linked = async (id: string) =>
     (await wire.sql('SELECT path FROM subscription_links WHERE subscription_id = $1 ORDER BY path', id)).map(({ path }) => path)
@@ -61,6 +64,20 @@ describe.each(['postgres', 'http'] as const)('with streams in %s, no pattern lin
     await announced('once', '/once/plain')
 
     expect([await linked('once'), await generation('once')]).toEqual([[], 0])
+  })
+
+  it('nor does what a stranger had subscribed to while it was a plain one; what its owner had, does', async () => {
+    const mine = { streams: ['chosen/plain'] }
+    await watch('of-a-stranger', mine, 'user:kim')
+    await watch('of-its-owner', mine, 'user:sam')
+    await watch('of-a-bypass', mine)
+    await runner('chosen', '/chosen/plain', 'user:sam')
+
+    expect(await Promise.all(['of-a-stranger', 'of-its-owner', 'of-a-bypass'].map(linked))).toEqual([
+      [],
+      ['/chosen/plain'],
+      ['/chosen/plain'],
+    ])
   })
 
   it('while who names it is woken by it', async () => {

@@ -66,6 +66,7 @@ describe('an ordinary principal', () => {
       [webhook({ streams: ['mine//secret/main'] }), 400, refusal('INVALID_REQUEST', 'Stream paths must be sent in their plain form')],
       [webhook({ streams: ['mine/secret/attachments/a'] }), 401, notAllowed('read /mine/secret')],
       [webhook({ streams: ['_electric/shared-state/x'] }), 401, notAllowed('read shared state')],
+      [webhook({ streams: ['runners/unborn/wake'] }), 404, refusal('NOT_FOUND', 'Runner not found')],
     ]
 
     for (const [body, status, said] of refused) {

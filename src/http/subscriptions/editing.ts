@@ -20,7 +20,14 @@ const putting: Documented = {
     200: { description: 'It was there.', schema: subscription },
     201: { description: 'Made; streams are linked at their tails.', schema: subscription },
   },
-  errors: ['NOT_ALLOWED', 'ENTITY_NOT_FOUND', 'SUBSCRIPTION_ALREADY_EXISTS', 'WEBHOOK_URL_REJECTED', 'STREAM_SERVICE_UNAVAILABLE'],
+  errors: [
+    'NOT_ALLOWED',
+    'ENTITY_NOT_FOUND',
+    'RUNNER_UNKNOWN',
+    'SUBSCRIPTION_ALREADY_EXISTS',
+    'WEBHOOK_URL_REJECTED',
+    'STREAM_SERVICE_UNAVAILABLE',
+  ],
 }
 const getting: Documented = {
   summary: 'A subscription with its links',
@@ -36,7 +43,7 @@ const adding: Documented = {
   summary: 'Links streams at their tails',
   body: { schema: streamsForm },
   answers: { 204: { description: 'Linked; links that stood keep their cursor.' } },
-  errors: [...managed, 'ENTITY_NOT_FOUND', 'STREAM_SERVICE_UNAVAILABLE'],
+  errors: [...managed, 'ENTITY_NOT_FOUND', 'RUNNER_UNKNOWN', 'STREAM_SERVICE_UNAVAILABLE'],
 }
 const removing: Documented = {
   summary: 'Removes the explicit link of a stream',

@@ -19,6 +19,7 @@ import { activateEntities, dropReservations, reservedBy } from '../registry/spaw
 import { isRefused, type StreamStore } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
 import { materialise } from './fork-copies.js'
+import { withBoundedList } from './fork-verdicts.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
 import { Standing } from './standing.js'
@@ -26,7 +27,7 @@ import { Standing } from './standing.js'
 export interface ForeignForkActivities {
   /** Makes the streams of all forks of a batch. Idempotent: a stream that this fork made counts as made. */
   copyStreams(operation: Operation): Promise<StreamsCopied>
-  /** One transaction: rows, projections and links become visible, the outcome is recorded. The verdicts of the batch. */
+  /** One transaction: rows, projections and links become visible, the outcome is recorded. The verdicts of the batch, as they travel. */
   activateForks(copied: StreamsCopied): Promise<readonly ForkVerdict[]>
   /** Compensation: removes streams and rows of those forks of a batch that nobody sees yet. */
   dropForks(operation: Operation): Promise<void>
@@ -88,7 +89,7 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
     const endsOf = (id: OperationId) => JSON.parse(ends.get(endsRow(id)) ?? '{"mains":[],"others":[]}') as MadeStreams // written by `copied`
     const verdicts = await parts.database.transaction((tx) => activateIn(tx, parts, operationId, batch, forks, taken, endsOf))
     parts.deliver(operationId, verdicts)
-    return verdicts
+    return verdicts.map(withBoundedList)
   },
 
   async dropForks({ operationId }) {
@@ -219,7 +220,10 @@ async function activateIn(
   }
   await unlockFork(tx, ids)
   const all = verdicts.map((verdict): ForkVerdict => (verdict.outcome === 'goes on' ? (answers.get(verdict.id) as ForkVerdict) : verdict))
-  await recordOutcomes(tx, [...[...answers].map(([id, verdict]) => ({ id, verdicts: [verdict] })), { id: operationId, verdicts: all }])
+  await recordOutcomes(tx, [
+    ...[...answers].map(([id, verdict]) => ({ id, verdicts: [verdict] })),
+    { id: operationId, verdicts: all.map(withBoundedList) },
+  ])
   return all
 }
 

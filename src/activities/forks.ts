@@ -20,6 +20,7 @@ import { forgetWaiter, recordWaiter } from '../registry/waiters.js'
 import { insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
 import { type Active, type Finding, type ForkLook, type Found, LookAgain, lookAt, type RootAtCut } from './fork-findings.js'
 import { type ForkGround, groundOf } from './fork-ground.js'
+import { withBoundedList } from './fork-verdicts.js'
 import type { CheckedFork, Parts } from './parts.js'
 import { withPayloads } from './payloads.js'
 import { makePrincipals } from './principals.js'
@@ -57,8 +58,6 @@ const spanAttributesOf = ({ source, url }: ForkItem) => ({
 const maxRounds = 10
 /** A waiter outlives its deadline by the time that its workflow may take to hear of it. */
 const graceMs = 60_000
-/** URLs that a result carries; the outcome's row has all of them. */
-const maxListedUrls = 200
 /** Names that say whom a workflow waits for. */
 const maxNamedActive = 20
 
@@ -254,10 +253,4 @@ function verdictOf(
   }
   const urls = fork.plan.copies.map((copy) => copy.url)
   return { outcome: 'forked', url: urls[0] ?? root, entities: urls.length, urls, txid }
-}
-
-function withBoundedList(verdict: ForkVerdict): ForkVerdict {
-  if (verdict.outcome !== 'forked' || (verdict.urls?.length ?? 0) <= maxListedUrls) return verdict
-  const { urls: _, ...rest } = verdict
-  return rest
 }

@@ -305,7 +305,7 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
       'now',
       'x'.repeat(5_000_000), // more than Temporal takes
       '0000000000000001_0000000000000001',
-    ])('an offset at which no entry ends is refused: %s', async (offset) => {
+    ])('an offset at which no entry ends is refused: case %#', async (offset) => {
       const source = await forker.root()
 
       expect(await forker.fork(source, { fork_pointer: { offset, sub_offset: 1 } })).toMatchObject({

@@ -66,13 +66,17 @@ describe('the checks of a spawn (spec/02 §6.2)', () => {
   })
 
   it.each([
-    ['grants', [], 'permission grants'],
+    ['grants', [{ subject_kind: 'principal', subject_value: '/principal/user%3Asam', permission: 'read' }], 'permission grants'],
     ['wake', { subscriberUrl: '/chat/a', condition: 'runFinished' }, 'wakes'],
   ])('nothing is accepted and then ignored: %s answers 501 and names its feature', async (member, value, feature) => {
     const answer = await wire.spawn('/chat/later', { [member]: value })
 
     expect(answer).toMatchObject({ status: 501, body: refusal('NOT_IMPLEMENTED', `Not implemented yet: ${feature}`) })
     expect((await wire.get('/chat/later')).status).toBe(404)
+  })
+
+  it('no grants at all are granted', async () => {
+    expectStatus(201, await wire.spawn('/chat/no-grants', { grants: [] }))
   })
 
   it('5: permission to spawn the type, before the parent is looked at', async () => {

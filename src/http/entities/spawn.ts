@@ -39,9 +39,6 @@ const spawnBody = body(
 )
 type SpawnBody = ReturnType<typeof spawnBody>
 
-/** Members whose feature comes later: accepted by no one, so that nothing is accepted and then ignored. */
-const later = { grants: 'permission grants', wake: 'wakes' } as const
-
 const documentation: RouteDocumentation = {
   operation: 'spawnEntity',
   tag: 'entities',
@@ -82,8 +79,10 @@ export function spawnRoute(app: FastifyInstance, { spawning }: Parts): void {
   })
 }
 
+/** An empty list of grants asks for nothing. */
 function refuseLater(sent: SpawnBody): void {
-  for (const [member, feature] of Object.entries(later)) if (sent[member] !== undefined) throw errors.NOT_IMPLEMENTED(feature)
+  if ((sent.grants ?? []).length > 0) throw errors.NOT_IMPLEMENTED('permission grants')
+  if (sent.wake !== undefined) throw errors.NOT_IMPLEMENTED('wakes')
 }
 
 /** Out of `JSON.parse` and a schema: objects are JSON objects. */

@@ -4,7 +4,7 @@ import { type Activities, allActivities } from './activities/activities.js'
 import type { ForkAttempt, ForkBegun } from './activities/forks.js'
 import { Joinable } from './activities/joining.js'
 import type { Appends, Parts } from './activities/parts.js'
-import type { Configuration } from './config.js'
+import { type Configuration, shownUrl } from './config.js'
 import type { DeliveryObserver } from './dispatch/deliveries.js'
 import { buildDispatch, type Dispatch } from './dispatch/dispatch.js'
 import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
@@ -20,8 +20,9 @@ import { forkRulesOf } from './entities/fork-rules.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
 import { advertisedBy } from './entities/runners.js'
+import { StartFailure } from './process.js'
 import { Database } from './registry/database.js'
-import { migrate } from './registry/migrate.js'
+import { MigrationFailure, migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
 import { PostgresStreams } from './streams/postgres/store.js'
 import type { StreamStore } from './streams/store.js'
@@ -59,7 +60,8 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     if (applied.length > 0) log.info({ applied }, 'migrations applied')
   } catch (failure) {
     await database.close()
-    throw failure
+    if (failure instanceof MigrationFailure) throw failure
+    throw new StartFailure(`Postgres at ${shownUrl(config.databaseUrl)} cannot be used`, failure, 'Start it or correct DATABASE_URL.')
   }
   const { rewriteLoopbackWebhooksTo: rewriteLoopbackTo } = config
   const waking = new Waking(config.limits, (wakes) => dispatch.deliveries.deliver(wakes), { rewriteLoopbackTo }) // none commits before the parts below are there

@@ -36,7 +36,7 @@ import { InFlight } from './http/in-flight.js'
 import type { AuthenticateRequest, Authentication } from './http/principals.js'
 import { createLog } from './log.js'
 import { Metrics } from './metrics.js'
-import { isScript, stopOnSignals } from './process.js'
+import { isScript, runProgram, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { announceAgain } from './registry/deliveries.js'
 import { insertUsers } from './registry/spawning.js'
@@ -309,8 +309,4 @@ async function main(): Promise<void> {
   process.stdout.write(`Working directory: ${config.workingDirectory}\n`)
 }
 
-if (isScript(import.meta.url))
-  main().catch((failure: unknown) => {
-    process.stderr.write(`Cannot start the server: ${failure instanceof Error ? failure.message : String(failure)}\n`)
-    process.exit(1)
-  })
+if (isScript(import.meta.url)) runProgram('server', main)

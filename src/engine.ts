@@ -20,7 +20,7 @@ import { forkRulesOf } from './entities/fork-rules.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
 import { advertisedBy } from './entities/runners.js'
-import { StartFailure } from './process.js'
+import { StartFailure, withinMs } from './process.js'
 import { Database } from './registry/database.js'
 import { MigrationFailure, migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
@@ -39,6 +39,8 @@ export interface Engine {
   readonly parts: Parts
   /** The first steps of operations are joined: request and workflow in one process share one effect. */
   readonly activities: Activities
+  /** Handlers that are being called get some seconds to answer; then their calls are cut and have failed: their wakes are tried again. */
+  endCalls(): Promise<void>
   close(): Promise<void>
 }
 
@@ -46,6 +48,10 @@ export interface EngineObservers {
   readonly appends?: BatchObserver
   readonly deliveries?: DeliveryObserver
 }
+
+const drainLimitMs = 5_000
+/** What hangs for longer when the process ends is left as by a crash: to its row. */
+const closeLimitMs = 3_000
 
 /** Connects to Postgres, brings the schema up to date, and builds the parts. */
 export async function buildEngine(config: Configuration, log: Logger, observers: EngineObservers = {}): Promise<Engine> {
@@ -97,15 +103,23 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     signing: dispatch.signing,
     parts,
     activities: joined(allActivities(parts)),
-    close: async () => {
-      await dispatch.deadlines.stop()
-      await dispatch.drained()
-      await pipeline.drained()
-      await streams.close()
+    endCalls: async () => {
+      await withinMs(drainLimitMs, Promise.all([dispatch.outbound.drained(), dispatch.deliveries.drained()]))
       await dispatch.outbound.close()
+    },
+    close: async () => {
+      const drained = drain(dispatch, pipeline)
+      await streams.close()
+      await withinMs(closeLimitMs, drained)
       await database.close()
     },
   }
+}
+
+async function drain(dispatch: Dispatch, pipeline: Pipeline): Promise<void> {
+  await dispatch.deadlines.stop()
+  await dispatch.drained()
+  await pipeline.drained()
 }
 
 function streamParts(

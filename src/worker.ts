@@ -89,10 +89,21 @@ export async function startWorker(config: Configuration, connection: NativeConne
     maxConcurrentLocalActivityExecutions: 50,
     maxConcurrentActivityTaskExecutions: 50,
     stickyQueueScheduleToStartTimeout: '2s', // the default delays recovery after a process died
-    shutdownGraceTime: '10s',
-    shutdownForceTime: '20s',
+    shutdownGraceTime: '5s',
+    shutdownForceTime: '10s', // with what comes before and after it less than the hard limit of a process that ends (process.ts)
   })
   return { done: worker.run(), shutdown: () => worker.shutdown() }
+}
+
+/** spec/13 §9: activities may end; those that do not in time are tried again elsewhere. */
+export async function stopWorking(worker: RunningWorker | null, connection: NativeConnection, log: Logger): Promise<void> {
+  try {
+    worker?.shutdown()
+    await worker?.done
+    await connection.close()
+  } catch (failure) {
+    log.warn({ err: failure }, 'activities have not ended in time; they are tried again elsewhere')
+  }
 }
 
 const signalLimitMs = 3_000
@@ -124,13 +135,10 @@ async function main(): Promise<void> {
   log.info({ taskQueue: config.temporal.taskQueue }, 'worker running')
   const stop = async () => {
     await relay.close()
-    worker.shutdown()
-    await worker.done
-    await connection.close()
+    await Promise.all([engine.endCalls(), stopWorking(worker, connection, log)])
     await engine.close()
   }
   stopOnSignals({ stop }, (failure) => log.error({ err: failure }, 'the worker ends after an error'))
-  await worker.done
 }
 
 if (isScript(import.meta.url)) runProgram('worker', main)

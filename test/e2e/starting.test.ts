@@ -1,9 +1,8 @@
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import { Child } from '../../src/dev/child.js'
 import { eventually } from '../support/eventually.js'
 import { migratedDatabase, type OwnDatabase } from '../support/own-database.js'
 import { ownPort } from '../support/ports.js'
+import { launchProgram } from '../support/program.js'
 
 const temporal = process.env.TEST_TEMPORAL_ADDRESS ?? ''
 const programs = ['server', 'worker'] as const
@@ -23,21 +22,8 @@ afterAll(async () => {
 
 type Variables = Readonly<Record<string, string>>
 
-const launch = (program: (typeof programs)[number], variables: Variables): Child =>
-  new Child({
-    command: process.execPath,
-    args: [fileURLToPath(new URL(`../../dist/${program}.js`, import.meta.url))],
-    env: {
-      DATABASE_URL: own.url,
-      TEMPORAL_ADDRESS: temporal,
-      HOST: '127.0.0.1',
-      PORT: String(port),
-      ELECTRIC_AGENTS_LOG_FILE: 'false',
-      ELECTRIC_AGENTS_LOG_LEVEL: 'silent',
-      NODE_OPTIONS: undefined,
-      ...variables,
-    },
-  })
+const launch = (program: (typeof programs)[number], variables: Variables) =>
+  launchProgram(program, { DATABASE_URL: own.url, PORT: String(port), ELECTRIC_AGENTS_LOG_LEVEL: 'silent', ...variables })
 
 describe.each(programs)('a %s that cannot start', (program) => {
   it.each<[string, () => Variables, () => string]>([

@@ -69,7 +69,11 @@ export const variables = {
     isSecret: true,
   },
   service: { names: ['ELECTRIC_AGENTS_SERVICE', 'SERVICE'], default: 'default', what: 'Tenant: whose entities this server serves.' },
-  tenantId: { names: ['ELECTRIC_AGENTS_TENANT_ID', 'TENANT_ID'], default: 'default', what: 'The same; the service wins.' },
+  tenantId: {
+    names: ['ELECTRIC_AGENTS_TENANT_ID', 'TENANT_ID'],
+    default: 'default',
+    what: 'The same; the service wins. At most 200 bytes.',
+  },
   workingDirectory: {
     names: ['ELECTRIC_AGENTS_WORKING_DIRECTORY', 'WORKING_DIRECTORY'],
     default: 'the current folder',
@@ -123,7 +127,7 @@ export const variables = {
   taskQueue: {
     names: ['ELECTRIC_AGENTS_TASK_QUEUE'],
     default: '`agents`, of another tenant `agents:{tenant}`',
-    what: 'Temporal task queue of server and workers; one for each tenant.',
+    what: 'Temporal task queue of server and workers; one for each tenant. At most 900 bytes.',
   },
   worker: {
     names: ['ELECTRIC_AGENTS_WORKER'],

@@ -50,6 +50,12 @@ const integerIn = (min: number, max: number) => (text: string) => /^\d+$/.test(t
 /** A URL as it may be shown; also one that lacks its scheme, and is refused for it. */
 export const withoutPassword = (text: string): string => text.replace(/^((?:(?:[a-z][a-z\d+.-]*:)?\/\/)?[^:/@]*):.*@/i, '$1:***@')
 
+/** Of a URL that is known to be one: where it leads, and as whom. */
+export function shownUrl(text: string): string {
+  const url = new URL(text)
+  return `${url.protocol}//${url.username === '' ? '' : `${url.username}@`}${url.host}${url.pathname}`
+}
+
 const text = z.string()
 const url = (what: string) =>
   text.refine((value) => isUrl(value), { error: ({ input }) => `Invalid ${what}: "${withoutPassword(String(input))}"` })
@@ -63,6 +69,11 @@ const positive = (what: string) =>
   text
     .refine(integerIn(1, Number.MAX_SAFE_INTEGER), { error: ({ input }) => `Invalid ${what} "${input}". Expected a positive integer.` })
     .transform(Number)
+/** Bytes, as Temporal and the indexes of Postgres count. */
+const named = (what: string, maxBytes: number) =>
+  text.refine((value) => Buffer.byteLength(value) <= maxBytes, {
+    error: ({ input }) => `Invalid ${what} "${String(input).slice(0, 40)}…". Expected at most ${maxBytes} bytes.`,
+  })
 const oneOf = <const Names extends readonly [string, ...string[]]>(what: string, names: Names) =>
   z.enum(names, { error: ({ input }) => `Invalid ${what} "${input}". Expected one of: ${names.join(', ')}.` })
 
@@ -90,8 +101,8 @@ const schemas = {
   webhookSigningKey: text
     .refine((value) => parseSigningKey(value) !== null, { error: 'Webhook signing key must be an Ed25519 private key' })
     .optional(),
-  service: text.optional(),
-  tenantId: text.optional(),
+  service: named('tenant', 200).optional(),
+  tenantId: named('tenant', 200).optional(),
   workingDirectory: text.default(process.cwd()),
   dispatchRecoveryIntervalMs: positive('dispatch recovery interval').optional(),
   staleOutstandingWakeAfterMs: positive('stale outstanding wake age').optional(),
@@ -113,7 +124,7 @@ const schemas = {
   logLevel: oneOf('log level', ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   logFile: text.default('true').transform((value) => value !== 'false'),
   logDir: text.default('logs').transform((value) => resolve(value)),
-  taskQueue: text.optional(),
+  taskQueue: named('ELECTRIC_AGENTS_TASK_QUEUE', 900).optional(), // the id of its Schedule and of what that starts has 1,000
   worker: oneOf('ELECTRIC_AGENTS_WORKER', ['in-process', 'separate']).default('in-process'),
   dataDir: text.default('.data').transform((value) => resolve(value)),
   demo: oneOf('AGENTS_DEMO', ['true', 'false'])

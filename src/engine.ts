@@ -4,7 +4,7 @@ import { type Activities, allActivities } from './activities/activities.js'
 import type { ForkAttempt, ForkBegun } from './activities/forks.js'
 import { Joinable } from './activities/joining.js'
 import type { Appends, Parts } from './activities/parts.js'
-import type { Configuration } from './config.js'
+import { type Configuration, shownUrl } from './config.js'
 import type { DeliveryObserver } from './dispatch/deliveries.js'
 import { buildDispatch, type Dispatch } from './dispatch/dispatch.js'
 import { ForeignPipeline } from './dispatch/foreign-pipeline.js'
@@ -20,8 +20,9 @@ import { forkRulesOf } from './entities/fork-rules.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
 import { advertisedBy } from './entities/runners.js'
+import { StartFailure, withinMs } from './process.js'
 import { Database } from './registry/database.js'
-import { migrate } from './registry/migrate.js'
+import { MigrationFailure, migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
 import { PostgresStreams } from './streams/postgres/store.js'
 import type { StreamStore } from './streams/store.js'
@@ -38,6 +39,8 @@ export interface Engine {
   readonly parts: Parts
   /** The first steps of operations are joined: request and workflow in one process share one effect. */
   readonly activities: Activities
+  /** Handlers that are being called get some seconds to answer; then their calls are cut and have failed: their wakes are tried again. */
+  endCalls(): Promise<void>
   close(): Promise<void>
 }
 
@@ -45,6 +48,10 @@ export interface EngineObservers {
   readonly appends?: BatchObserver
   readonly deliveries?: DeliveryObserver
 }
+
+const drainLimitMs = 5_000
+/** What hangs for longer when the process ends is left as by a crash: to its row. */
+const closeLimitMs = 3_000
 
 /** Connects to Postgres, brings the schema up to date, and builds the parts. */
 export async function buildEngine(config: Configuration, log: Logger, observers: EngineObservers = {}): Promise<Engine> {
@@ -59,7 +66,8 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     if (applied.length > 0) log.info({ applied }, 'migrations applied')
   } catch (failure) {
     await database.close()
-    throw failure
+    if (failure instanceof MigrationFailure) throw failure
+    throw new StartFailure(`Postgres at ${shownUrl(config.databaseUrl)} cannot be used`, failure, 'Start it or correct DATABASE_URL.')
   }
   const { rewriteLoopbackWebhooksTo: rewriteLoopbackTo } = config
   const waking = new Waking(config.limits, (wakes) => dispatch.deliveries.deliver(wakes), { rewriteLoopbackTo }) // none commits before the parts below are there
@@ -95,15 +103,23 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     signing: dispatch.signing,
     parts,
     activities: joined(allActivities(parts)),
-    close: async () => {
-      await dispatch.deadlines.stop()
-      await dispatch.drained()
-      await pipeline.drained()
-      await streams.close()
+    endCalls: async () => {
+      await withinMs(drainLimitMs, Promise.all([dispatch.outbound.drained(), dispatch.deliveries.drained()]))
       await dispatch.outbound.close()
+    },
+    close: async () => {
+      const drained = drain(dispatch, pipeline)
+      await streams.close()
+      await withinMs(closeLimitMs, drained)
       await database.close()
     },
   }
+}
+
+async function drain(dispatch: Dispatch, pipeline: Pipeline): Promise<void> {
+  await dispatch.deadlines.stop()
+  await dispatch.drained()
+  await pipeline.drained()
 }
 
 function streamParts(

@@ -119,16 +119,22 @@ export class Metrics {
     this.#backlog = read
   }
 
-  /** In the text format of Prometheus. */
+  /** In the text format of Prometheus. While Postgres does not answer what is read from it is left out: it is not known, and the rest is wanted most then. */
   async text(): Promise<string> {
-    const backlog = await this.#backlog?.()
-    if (backlog !== undefined) {
-      this.#intents.set(backlog.appendIntents)
-      this.#claims.set(backlog.attachmentClaims)
-      this.#deadLetters.set(backlog.deadLetters)
-      for (const [state, wakes] of Object.entries(backlog.wakes)) this.#wakes.set({ state }, wakes)
-    }
+    this.#show(await this.#backlog?.().catch(() => undefined))
     return await this.#registry.metrics()
+  }
+
+  #show(backlog: Backlog | undefined): void {
+    if (backlog === undefined) {
+      this.#wakes.reset()
+      for (const gauge of [this.#intents, this.#claims, this.#deadLetters]) gauge.remove()
+      return
+    }
+    this.#intents.set(backlog.appendIntents)
+    this.#claims.set(backlog.attachmentClaims)
+    this.#deadLetters.set(backlog.deadLetters)
+    for (const [state, wakes] of Object.entries(backlog.wakes)) this.#wakes.set({ state }, wakes)
   }
 
   /** Serves `GET /metrics`; everything else is 404. */
@@ -140,7 +146,7 @@ export class Metrics {
       }
       this.text().then(
         (text) => response.writeHead(200, { 'content-type': this.#registry.contentType }).end(text),
-        () => response.writeHead(503).end(), // Postgres does not answer
+        () => response.writeHead(500).end(),
       )
     })
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve))

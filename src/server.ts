@@ -36,13 +36,13 @@ import { InFlight } from './http/in-flight.js'
 import type { AuthenticateRequest, Authentication } from './http/principals.js'
 import { createLog } from './log.js'
 import { Metrics } from './metrics.js'
-import { isScript, stopOnSignals } from './process.js'
+import { isScript, runProgram, stopOnSignals, withinMs } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { announceAgain } from './registry/deliveries.js'
 import { insertUsers } from './registry/spawning.js'
 import { isWake } from './registry/wakes.js'
 import { ensureSearchAttributes, ensureSweep } from './temporal-setup.js'
-import { connectTemporal, identity, installRuntime, type RunningWorker, startRelay, startWorker } from './worker.js'
+import { connectTemporal, identity, installRuntime, startRelay, startWorker, stopWorking } from './worker.js'
 
 /** Acknowledged requests in flight get this long to finish. */
 const drainLimitMs = 10_000
@@ -141,7 +141,7 @@ async function serve(
       stopping = true
       await stopServing(app, inFlight, engine, useCases, service)
       await relay.close()
-      await stopWorking(worker, connection)
+      await Promise.all([engine.endCalls(), stopWorking(worker, connection, log)])
       await metricsServer?.close()
       await engine.close()
     },
@@ -282,21 +282,6 @@ async function stopServing(
   await closed
 }
 
-async function stopWorking(worker: RunningWorker | null, connection: NativeConnection): Promise<void> {
-  worker?.shutdown()
-  await worker?.done
-  await connection.close()
-}
-
-async function withinMs(limitMs: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs)
-  })
-  await Promise.race([work, late])
-  clearTimeout(timer)
-}
-
 async function main(): Promise<void> {
   loadEnvFile(process.cwd(), process.env)
   const config = loadConfiguration(process.env)
@@ -309,8 +294,4 @@ async function main(): Promise<void> {
   process.stdout.write(`Working directory: ${config.workingDirectory}\n`)
 }
 
-if (isScript(import.meta.url))
-  main().catch((failure: unknown) => {
-    process.stderr.write(`Cannot start the server: ${failure instanceof Error ? failure.message : String(failure)}\n`)
-    process.exit(1)
-  })
+if (isScript(import.meta.url)) runProgram('server', main)

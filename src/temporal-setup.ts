@@ -3,6 +3,7 @@ import { type Client, ScheduleAlreadyRunning, ScheduleOverlapPolicy } from '@tem
 import type { NativeConnection } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import { searchAttributes, sweepScheduleId } from './client/starts.js'
+import { StartFailure } from './process.js'
 
 const sweepEvery = '10s'
 const setupLimitMs = 10_000
@@ -51,6 +52,11 @@ export async function ensureSweep(client: Client, taskQueue: string, log: Logger
     })
     log.info({ scheduleId, every: sweepEvery }, 'sweep scheduled')
   } catch (failure) {
-    if (!(failure instanceof ScheduleAlreadyRunning)) throw failure
+    if (failure instanceof ScheduleAlreadyRunning) return
+    throw new StartFailure(
+      `Temporal does not take the Schedule of task queue "${taskQueue}"`,
+      failure,
+      'Correct the queue or the namespace.',
+    )
   }
 }

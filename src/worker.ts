@@ -2,7 +2,7 @@
 import { hostname } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { asyncLocalStorage as activityContext } from '@temporalio/activity'
-import { Client } from '@temporalio/client'
+import { Client, isGrpcServiceError } from '@temporalio/client'
 import { NativeConnection, Runtime, Worker } from '@temporalio/worker'
 import type { Logger } from 'pino'
 import { heartbeatEveryMs, heartbeats } from './activities/heartbeats.js'
@@ -12,7 +12,7 @@ import { WaiterRelay } from './dispatch/waiter-relay.js'
 import { buildEngine, type Engine } from './engine.js'
 import { loadEnvFile } from './env-file.js'
 import { createLog } from './log.js'
-import { isScript, stopOnSignals } from './process.js'
+import { isScript, runProgram, StartFailure, stopOnSignals } from './process.js'
 import { restWhenEmpty } from './resting-storage.js'
 
 const connectLimitMs = 15_000
@@ -23,18 +23,34 @@ export interface RunningWorker {
   shutdown(): void
 }
 
-/** Connects in a loop: the SDK rejects at once when nobody listens yet (temporal-notes §3.3). */
-export async function connectTemporal(config: Configuration): Promise<NativeConnection> {
+/** Connects in a loop: the SDK rejects at once when nobody listens yet (temporal-notes §3.3). A namespace that is not there is no matter of time. */
+export async function connectTemporal({ temporal }: Configuration): Promise<NativeConnection> {
+  const { address, namespace } = temporal
   for (const deadline = Date.now() + connectLimitMs; ; ) {
     try {
-      const connection = await NativeConnection.connect({ ...config.temporal.connection, grpcCompression: { codec: 'none' } })
-      restWhenEmpty(connection.callContextStorage)
-      return connection
+      return await connectedTo(temporal)
     } catch (failure) {
-      if (Date.now() > deadline) throw new Error(`Temporal does not answer at ${config.temporal.address}`, { cause: failure })
+      const isMissing = isGrpcServiceError(failure) && failure.code === notFound
+      if (isMissing || Date.now() > deadline)
+        throw new StartFailure(`Temporal at ${address}, namespace "${namespace}", cannot be used`, failure, temporalAdvice)
       await new Promise((resolve) => setTimeout(resolve, 250))
     }
   }
+}
+
+const temporalAdvice = 'Start it or correct TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE.'
+const notFound = 5 // gRPC
+
+async function connectedTo({ connection: options, namespace }: Configuration['temporal']): Promise<NativeConnection> {
+  const connection = await NativeConnection.connect({ ...options, grpcCompression: { codec: 'none' } })
+  restWhenEmpty(connection.callContextStorage)
+  try {
+    await connection.withDeadline(Date.now() + connectLimitMs, () => connection.workflowService.describeNamespace({ namespace }))
+  } catch (failure) {
+    await connection.close()
+    throw failure
+  }
+  return connection
 }
 
 export const identity = (role: string): string => `${role}@${hostname()}:${process.pid}`
@@ -73,10 +89,21 @@ export async function startWorker(config: Configuration, connection: NativeConne
     maxConcurrentLocalActivityExecutions: 50,
     maxConcurrentActivityTaskExecutions: 50,
     stickyQueueScheduleToStartTimeout: '2s', // the default delays recovery after a process died
-    shutdownGraceTime: '10s',
-    shutdownForceTime: '20s',
+    shutdownGraceTime: '5s',
+    shutdownForceTime: '10s', // with what comes before and after it less than the hard limit of a process that ends (process.ts)
   })
   return { done: worker.run(), shutdown: () => worker.shutdown() }
+}
+
+/** spec/13 §9: activities may end; those that do not in time are tried again elsewhere. */
+export async function stopWorking(worker: RunningWorker | null, connection: NativeConnection, log: Logger): Promise<void> {
+  try {
+    worker?.shutdown()
+    await worker?.done
+    await connection.close()
+  } catch (failure) {
+    log.warn({ err: failure }, 'activities have not ended in time; they are tried again elsewhere')
+  }
 }
 
 const signalLimitMs = 3_000
@@ -108,17 +135,10 @@ async function main(): Promise<void> {
   log.info({ taskQueue: config.temporal.taskQueue }, 'worker running')
   const stop = async () => {
     await relay.close()
-    worker.shutdown()
-    await worker.done
-    await connection.close()
+    await Promise.all([engine.endCalls(), stopWorking(worker, connection, log)])
     await engine.close()
   }
   stopOnSignals({ stop }, (failure) => log.error({ err: failure }, 'the worker ends after an error'))
-  await worker.done
 }
 
-if (isScript(import.meta.url))
-  main().catch((failure: unknown) => {
-    process.stderr.write(`Cannot start the worker: ${failure instanceof Error ? failure.message : String(failure)}\n`)
-    process.exit(1)
-  })
+if (isScript(import.meta.url)) runProgram('worker', main)

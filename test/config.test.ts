@@ -87,6 +87,17 @@ describe('the configuration', () => {
   })
 
   it.each([
+    ['too long a tenant', { ...database, TENANT_ID: 'é'.repeat(101) }, `Invalid tenant "${'é'.repeat(40)}…". Expected at most 200 bytes.`],
+    [
+      'too long a task queue',
+      { ...database, ELECTRIC_AGENTS_TASK_QUEUE: 'q'.repeat(901) },
+      `Invalid ELECTRIC_AGENTS_TASK_QUEUE "${'q'.repeat(40)}…". Expected at most 900 bytes.`,
+    ],
+  ])('refuses %s, of which Temporal and Postgres would say so later and less clearly', (_what, environment, message) => {
+    expect(() => loadConfiguration(environment)).toThrow(message)
+  })
+
+  it.each([
     ['an overlap of signing keys that receivers would notice', 'ELECTRIC_AGENTS_SIGNING_KEY_OVERLAP_MS', 330_000, 'least'],
     ['a fork lock that may end before the copying', 'ELECTRIC_AGENTS_FORK_LOCK_MS', 110_000, 'least'],
     ['a delivery that outlives the step that carries it out', 'ELECTRIC_AGENTS_DELIVERY_LIMIT_MS', 600_000, 'most'],

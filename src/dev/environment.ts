@@ -8,7 +8,7 @@
  */
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { type Configuration, loadConfiguration } from '../config.js'
+import { type Configuration, loadConfiguration, shownUrl } from '../config.js'
 import { variables } from '../config-variables.js'
 import type { Environment } from '../env-file.js'
 import { addressOf, startAgentsServer } from './agents-server.js'
@@ -16,7 +16,7 @@ import { stopChildren } from './child.js'
 import { releaseDataFolder, takeDataFolder } from './data-folder.js'
 import { startDemoAgent } from './demo-agent.js'
 import { startEmbeddedPostgres } from './embedded-postgres.js'
-import { givenPostgres, givenStreams, givenTemporal, shownUrl } from './given-parts.js'
+import { givenPostgres, givenStreams, givenTemporal } from './given-parts.js'
 import { type Part, PartFailure } from './part.js'
 import { startTemporalServer, type TemporalPart } from './temporal-server.js'
 

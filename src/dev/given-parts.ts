@@ -1,6 +1,6 @@
 /** Parts that somebody else runs, given by URL: looked at once, so that a wrong address is said in one line before anything starts. */
 import pg from 'pg'
-import type { TemporalConfiguration } from '../config.js'
+import { shownUrl, type TemporalConfiguration } from '../config.js'
 import { never, type Part, PartFailure, type PartName } from './part.js'
 import { whyNot } from './temporal-server.js'
 
@@ -9,12 +9,6 @@ const withoutStop = async (): Promise<void> => undefined
 
 function given(name: PartName, address: string, shown: string): Part {
   return { name, address, shown, broken: never, stop: withoutStop }
-}
-
-/** A URL without its password. */
-export function shownUrl(text: string): string {
-  const url = new URL(text)
-  return `${url.protocol}//${url.username === '' ? '' : `${url.username}@`}${url.host}${url.pathname}`
 }
 
 const reasonOf = (failure: unknown): string => {

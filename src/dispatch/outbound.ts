@@ -55,7 +55,7 @@ const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 export class Outbound {
   readonly #agent: Agent
   readonly #maxCalls: number
-  #calls = 0
+  readonly #calls = new Set<Promise<OutboundAnswer>>()
 
   constructor({ policy, maxCalls }: OutboundOptions, resolveName: Resolve = byDns) {
     this.#maxCalls = maxCalls
@@ -64,12 +64,12 @@ export class Outbound {
 
   /** The final answer, whatever its status. Throws `OutboundFailure` where there is none. */
   async call(call: OutboundCall): Promise<OutboundAnswer> {
-    if (this.#calls >= this.#maxCalls) throw errors.OVERLOADED('outgoing calls').retryAfter(1) // O3
-    this.#calls += 1
+    if (this.#calls.size >= this.#maxCalls) throw errors.OVERLOADED('outgoing calls').retryAfter(1) // O3
     const deadline = AbortSignal.timeout(call.limitMs)
     const answer = this.#follow(call, deadline).finally(() => {
-      this.#calls -= 1 // not before: what is still resolving or connecting is in flight, whoever waits for it (O3)
+      this.#calls.delete(answer) // not before: what is still resolving or connecting is in flight, whoever waits for it (O3)
     })
+    this.#calls.add(answer)
     try {
       return await Promise.race([answer, expiryOf(deadline)]) // O2: undici ends a request that has no connection yet only when connecting ends
     } catch (failure) {
@@ -78,6 +78,12 @@ export class Outbound {
     }
   }
 
+  /** The calls of this moment are over. */
+  async drained(): Promise<void> {
+    await Promise.allSettled(this.#calls)
+  }
+
+  /** Cuts the calls in flight: they fail. */
   async close(): Promise<void> {
     await this.#agent.destroy()
   }

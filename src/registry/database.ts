@@ -294,6 +294,7 @@ export class Database implements Queryable {
       application_name: 'temporal-agents-server listener',
       connectionTimeoutMillis: 5_000,
     })
+    client.on('error', () => undefined) // heard, as those of the pool: its statement rejects
     await client.connect()
     return client
   }

@@ -19,10 +19,10 @@ import { activateEntities, dropReservations, reservedBy } from '../registry/spaw
 import { isRefused, type StreamStore } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
 import { materialise } from './fork-copies.js'
-import { withBoundedList } from './fork-verdicts.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
 import { Standing } from './standing.js'
+import { travelling, withBoundedList } from './travelling.js'
 
 export interface ForeignForkActivities {
   /** Makes the streams of all forks of a batch. Idempotent: a stream that this fork made counts as made. */
@@ -89,7 +89,7 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
     const endsOf = (id: OperationId) => JSON.parse(ends.get(endsRow(id)) ?? '{"mains":[],"others":[]}') as MadeStreams // written by `copied`
     const verdicts = await parts.database.transaction((tx) => activateIn(tx, parts, operationId, batch, forks, taken, endsOf))
     parts.deliver(operationId, verdicts)
-    return verdicts.map(withBoundedList)
+    return travelling(verdicts.map(withBoundedList))
   },
 
   async dropForks({ operationId }) {

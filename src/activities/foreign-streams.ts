@@ -21,6 +21,7 @@ import { isRefused, type StreamStore } from '../streams/store.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
 import { Standing } from './standing.js'
+import { travelling } from './travelling.js'
 
 /** How long a lost race waits for its winner to become visible. */
 const winnerLimitMs = 5_000
@@ -142,7 +143,7 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
       if (parts.appends.kind === 'intents') await parts.appends.landOperation(operationId)
       const verdicts = (await findOutcome<SpawnVerdict>(parts.database, operationId)) ?? []
       parts.deliver(operationId, verdicts)
-      return verdicts
+      return travelling(verdicts)
     },
 
     async dropStreams({ operationId }) {

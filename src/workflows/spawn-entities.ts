@@ -2,7 +2,7 @@ import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from 
 import type { ForeignSpawnActivities } from '../activities/foreign-streams.js'
 import type { SpawnActivities } from '../activities/spawns.js'
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
-import { conclude } from './answers.js'
+import { conclude, refuseMalformed } from './answers.js'
 import { Compensations } from './compensations.js'
 import { endingBeforeUndone, untilDone } from './steps.js'
 
@@ -27,6 +27,7 @@ const always = proxyActivities<ForeignSpawnActivities>(untilDone)
  * With streams in Postgres `createEntities` does everything in one transaction; with a foreign stream server it reserves.
  */
 export async function spawnEntities(batch: SpawnBatch): Promise<readonly SpawnVerdict[]> {
+  refuseMalformed(batch)
   const undo = new Compensations()
   const verdicts = await create(batch, undo).catch(async (failure: unknown) => {
     await undo.run()

@@ -21,7 +21,7 @@ import type { Operation } from './foreign-streams.js'
 import { materialise } from './fork-copies.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
-import { Standing } from './standing.js'
+import { Standing, unlessFinished } from './standing.js'
 import { travelling, withBoundedList } from './travelling.js'
 
 export interface ForeignForkActivities {
@@ -72,9 +72,11 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
   async copyStreams({ operationId }) {
     const forks = await readForks(parts, await readBatch(parts, operationId))
     const store = foreignStore(parts)
-    const taken: OperationId[] = []
-    for (const fork of forks) if (!(await copied(parts, store, fork))) taken.push(fork.id)
-    return { operationId, taken }
+    return await unlessFinished<StreamsCopied>(parts.database, operationId, { operationId, taken: [] }, async () => {
+      const taken: OperationId[] = []
+      for (const fork of forks) if (!(await copied(parts, store, fork))) taken.push(fork.id)
+      return { operationId, taken }
+    })
   },
 
   async activateForks({ operationId, taken }) {

@@ -2,6 +2,7 @@
 import { foreignForkActivities } from './foreign-forks.js'
 import { foreignSpawnActivities } from './foreign-streams.js'
 import { forkActivities } from './forks.js'
+import { outcomeActivities } from './outcomes.js'
 import type { Parts } from './parts.js'
 import { signalActivities } from './signals.js'
 import { spawnActivities } from './spawns.js'
@@ -13,6 +14,7 @@ export const allActivities = (parts: Parts) => ({
   ...foreignSpawnActivities(parts),
   ...forkActivities(parts),
   ...foreignForkActivities(parts),
+  ...outcomeActivities(parts),
   ...signalActivities(parts),
   ...sweepActivities(parts),
   ...wakeActivities(parts),

@@ -19,10 +19,10 @@ import { activateEntities, dropReservations, reservedBy } from '../registry/spaw
 import { isRefused, type StreamStore } from '../streams/store.js'
 import type { Operation } from './foreign-streams.js'
 import { materialise } from './fork-copies.js'
-import { withBoundedList } from './fork-verdicts.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
-import { Standing } from './standing.js'
+import { Standing, unlessFinished } from './standing.js'
+import { travelling, withBoundedList } from './travelling.js'
 
 export interface ForeignForkActivities {
   /** Makes the streams of all forks of a batch. Idempotent: a stream that this fork made counts as made. */
@@ -72,9 +72,11 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
   async copyStreams({ operationId }) {
     const forks = await readForks(parts, await readBatch(parts, operationId))
     const store = foreignStore(parts)
-    const taken: OperationId[] = []
-    for (const fork of forks) if (!(await copied(parts, store, fork))) taken.push(fork.id)
-    return { operationId, taken }
+    return await unlessFinished<StreamsCopied>(parts.database, operationId, { operationId, taken: [] }, async () => {
+      const taken: OperationId[] = []
+      for (const fork of forks) if (!(await copied(parts, store, fork))) taken.push(fork.id)
+      return { operationId, taken }
+    })
   },
 
   async activateForks({ operationId, taken }) {
@@ -89,7 +91,7 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
     const endsOf = (id: OperationId) => JSON.parse(ends.get(endsRow(id)) ?? '{"mains":[],"others":[]}') as MadeStreams // written by `copied`
     const verdicts = await parts.database.transaction((tx) => activateIn(tx, parts, operationId, batch, forks, taken, endsOf))
     parts.deliver(operationId, verdicts)
-    return verdicts.map(withBoundedList)
+    return travelling(verdicts.map(withBoundedList))
   },
 
   async dropForks({ operationId }) {

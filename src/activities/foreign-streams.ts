@@ -20,7 +20,8 @@ import { activateEntities, dropReservations, findReservations, reservedBy } from
 import { isRefused, type StreamStore } from '../streams/store.js'
 import { inParallel } from './parallel.js'
 import type { Parts } from './parts.js'
-import { Standing } from './standing.js'
+import { Standing, unlessFinished } from './standing.js'
+import { travelling } from './travelling.js'
 
 /** How long a lost race waits for its winner to become visible. */
 const winnerLimitMs = 5_000
@@ -100,16 +101,18 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
       const { streams } = await readSpawn(operationId)
       const store = foreignStore(parts)
       const standing = new Standing(parts.database, operationId)
-      const ends = await inParallel(streams, async (planned) => {
-        await standing.check()
-        const first = await makeStream(store, planned, operationId)
-        return first === null ? null : { url: planned.url, first, tail: await appendMessages(store, planned, operationId, first) }
+      return await unlessFinished<StreamsMade>(parts.database, operationId, { operationId, taken: [] }, async () => {
+        const ends = await inParallel(streams, async (planned) => {
+          await standing.check()
+          const first = await makeStream(store, planned, operationId)
+          return first === null ? null : { url: planned.url, first, tail: await appendMessages(store, planned, operationId, first) }
+        })
+        return {
+          operationId,
+          taken: streams.filter((_, index) => ends[index] === null).map((planned) => planned.url),
+          made: ends.filter((one) => one !== null),
+        }
       })
-      return {
-        operationId,
-        taken: streams.filter((_, index) => ends[index] === null).map((planned) => planned.url),
-        made: ends.filter((one) => one !== null),
-      }
     },
 
     async activateEntities({ operationId, taken, made = [] }) {
@@ -142,7 +145,7 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
       if (parts.appends.kind === 'intents') await parts.appends.landOperation(operationId)
       const verdicts = (await findOutcome<SpawnVerdict>(parts.database, operationId)) ?? []
       parts.deliver(operationId, verdicts)
-      return verdicts
+      return travelling(verdicts)
     },
 
     async dropStreams({ operationId }) {

@@ -20,11 +20,11 @@ import { forgetWaiter, recordWaiter } from '../registry/waiters.js'
 import { insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
 import { type Active, type Finding, type ForkLook, type Found, LookAgain, lookAt, type RootAtCut } from './fork-findings.js'
 import { type ForkGround, groundOf } from './fork-ground.js'
-import { withBoundedList } from './fork-verdicts.js'
 import type { CheckedFork, Parts } from './parts.js'
 import { withPayloads } from './payloads.js'
 import { makePrincipals } from './principals.js'
 import { tracedBatch } from './tracing.js'
+import { travelling, withBoundedList } from './travelling.js'
 
 export interface ForkAttempt extends ForkBatch {
   /** Who waits, where somebody must: a workflow with one fork that is in no haste. */
@@ -110,7 +110,7 @@ async function attempted(parts: Parts, attempt: ForkAttempt, asked: readonly Ask
   if (begun.state !== 'done') return begun
   ground.announce(made)
   parts.deliver(attempt.operationId, begun.verdicts)
-  return { state: 'done', verdicts: begun.verdicts.map(withBoundedList) }
+  return { state: 'done', verdicts: travelling(begun.verdicts.map(withBoundedList)) }
 }
 
 interface Attempting {

@@ -1,3 +1,4 @@
+import { ApplicationFailure } from '@temporalio/activity'
 import { findPayloads } from '../registry/operations.js'
 import type { Parts } from './parts.js'
 
@@ -16,7 +17,7 @@ export async function withPayloads<Item extends { readonly payloadId?: string }>
   return items.map((item) => {
     if (item.payloadId === undefined) return item
     const payload = payloads.get(item.payloadId)
-    if (payload === undefined) throw new Error(`the payload ${item.payloadId} of an operation has been forgotten`)
+    if (payload === undefined) throw ApplicationFailure.nonRetryable(`the payload ${item.payloadId} of an operation has been forgotten`)
     return { ...item, ...(JSON.parse(payload) as Partial<Item>) } // written by whoever started the operation, checked as the item is
   })
 }

@@ -23,6 +23,7 @@ import type { Operation } from './foreign-streams.js'
 import type { Parts } from './parts.js'
 import { withPayloads } from './payloads.js'
 import { tracedBatch } from './tracing.js'
+import { travelling } from './travelling.js'
 
 export interface SignalActivities {
   /** Rows and events of a batch. Idempotent by `operationId`. */
@@ -41,7 +42,7 @@ export const signalActivities = (parts: Parts): SignalActivities => ({
     if (parts.appends.kind === 'intents') await parts.appends.landOperation(operationId)
     const verdicts = (await findOutcome<SignalVerdict>(parts.database, operationId)) ?? []
     parts.deliver(operationId, verdicts)
-    return verdicts
+    return travelling(verdicts)
   },
 })
 
@@ -61,7 +62,7 @@ async function carryOut(parts: Parts, batch: SignalBatch): Promise<Begun<SignalV
   if (parts.appends.kind === 'intents') return { state: 'elsewhere' }
   parts.appends.announce(appends.map(({ path }) => path))
   parts.deliver(batch.operationId, verdicts)
-  return { state: 'done', verdicts }
+  return { state: 'done', verdicts: travelling(verdicts) }
 }
 
 export interface AppliedSignals<Answer = SignalVerdict> {

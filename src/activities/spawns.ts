@@ -18,6 +18,7 @@ import type { Parts } from './parts.js'
 import { withPayloads } from './payloads.js'
 import { completePrincipal } from './principals.js'
 import { tracedBatch } from './tracing.js'
+import { travelling } from './travelling.js'
 
 export interface SpawnActivities {
   /** Everything, or (with a foreign stream server) the reservation. Idempotent by `operationId`. */
@@ -84,7 +85,7 @@ async function carryOut(
   if (begun.state === 'elsewhere') return begun
   if (appends.kind === 'transaction') appends.announce([...(begun.spawned ?? [])].map((url) => mainStream(url as EntityUrl)))
   parts.deliver(batch.operationId, begun.verdicts)
-  return { state: 'done', verdicts: begun.verdicts }
+  return { state: 'done', verdicts: travelling(begun.verdicts) }
 }
 
 /** The first plan for each URL; a second spawn of one URL within a batch has lost. */

@@ -13,6 +13,7 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import type { OperationId } from '../domain/ids.js'
 import type { Queryable } from '../registry/database.js'
+import { findOutcome } from '../registry/operations.js'
 import { reservedByAny } from '../registry/spawning.js'
 
 const freshMs = 1_000
@@ -48,5 +49,20 @@ export class Standing {
     if (!(await reservedByAny(this.#database, [this.#id])))
       throw ApplicationFailure.nonRetryable(`the reservations of operation ${this.#id} are gone`)
     this.#seenAtMs = atMs
+  }
+}
+
+/** What `make` makes; `otherwise` where the operation has its outcome already, from another attempt or workflow: nothing is left to be made. */
+export async function unlessFinished<Made>(
+  database: Queryable,
+  id: OperationId,
+  otherwise: Made,
+  make: () => Promise<Made>,
+): Promise<Made> {
+  try {
+    return await make()
+  } catch (failure) {
+    if ((await findOutcome(database, id)) === null) throw failure
+    return otherwise
   }
 }

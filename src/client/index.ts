@@ -5,7 +5,8 @@
  *   const { txid } = await spawn(client, { url: '/chat/a', principal: 'service:billing', args: { topic: 'x' } })
  *
  * Batches of up to 256 entities: start `spawnEntities`, `forkSubtree` or `closeEntities` with a `SpawnBatch`, `ForkBatch` or `SignalBatch`; the result
- * is one verdict per item. Of several forks in one batch none waits: who would have to is told `busy`.
+ * is one verdict per item. Of several forks in one batch none waits: who would have to is told `busy`. What is no batch fails its workflow at once;
+ * refusals that say more than 512 KiB together lose their details.
  */
 
 export type { DispatchPolicy, EntityStatus, Json, JsonObject, Tags } from '../domain/entity.js'

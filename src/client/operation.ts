@@ -5,6 +5,7 @@
  */
 import type { Client, WorkflowHandle } from '@temporalio/client'
 import { isGrpcServiceError, ServiceError, WorkflowExecutionAlreadyStartedError, WorkflowFailedError } from '@temporalio/client'
+import { operationIdProblem } from '../domain/batch-form.js'
 import { AgentsError, errors } from '../domain/errors.js'
 import type { EntityUrl, OperationId } from '../domain/ids.js'
 import { limitDefinitions } from '../domain/limits.js'
@@ -23,16 +24,21 @@ import {
 export interface OperationOptions {
   /** Where the workers of the tenant listen; default `agents`, for other tenants than the default one `agents:<tenant>`. */
   readonly taskQueue?: string
-  /** Names the operation: asked for again under the same name, it answers what it answered the first time. Default: a new name. */
+  /**
+   * Names the operation, at most 900 bytes: asked for again under the same name, it answers what it answered the first time; what was used to grant
+   * something else is `IDEMPOTENCY_KEY_REUSED`. Default: a new name.
+   */
   readonly operationId?: string
   /** False where the namespace lacks `EntityUrls`, `EntityType` and `OperationId`. */
   readonly searchAttributes?: boolean
 }
 
-export interface OperationStart<Batch> {
+export interface OperationStart<Batch, Answer, Granted extends Answer> {
   readonly kind: OperationKind
   readonly workflowType: string
   readonly batch: Batch
+  /** Whether a verdict that grants something grants what is asked for: an operation id may have been used before, for something else. */
+  readonly grants: (verdict: Answer) => verdict is Granted
 }
 
 interface BatchOfOne {
@@ -55,18 +61,25 @@ function isAway(failure: unknown): boolean {
 /** Starts the workflow and waits for its one verdict; throws a refusal as `AgentsError`. */
 export async function onlyVerdict<Batch extends BatchOfOne, Answer extends Verdict, Granted extends Answer>(
   client: Client,
-  start: OperationStart<Batch>,
+  start: OperationStart<Batch, Answer, Granted>,
   options: OperationOptions,
 ): Promise<Granted> {
+  const problem = operationIdProblem(start.batch.operationId)
+  if (problem !== null) throw errors.INVALID_REQUEST(`operationId ${problem}`)
   if (Buffer.byteLength(JSON.stringify(start.batch)) > maxRequestBytes) throw errors.BODY_TOO_LARGE(maxRequestBytes)
   const handle = await started(client, start, options)
   const [verdict] = await verdictsOf<Answer>(handle)
   if (verdict === undefined) throw errors.OPERATION_FAILED()
   if (verdict.outcome === 'refused') throw new AgentsError(verdict.refusal)
-  return verdict as Granted // of the two outcomes this is the other one
+  if (start.grants(verdict)) return verdict
+  throw verdict.outcome === 'busy' ? errors.OPERATION_FAILED() : errors.IDEMPOTENCY_KEY_REUSED()
 }
 
-async function started<Batch extends BatchOfOne>(client: Client, start: OperationStart<Batch>, options: OperationOptions) {
+async function started<Batch extends BatchOfOne>(
+  client: Client,
+  start: Pick<OperationStart<Batch, never, never>, 'kind' | 'workflowType' | 'batch'>,
+  options: OperationOptions,
+) {
   const { kind, batch } = start
   const urls = batch.items.map((item) => item.url)
   const second = secondWorkflowId(kind, batch.operationId)

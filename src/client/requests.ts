@@ -88,7 +88,12 @@ export async function spawn(client: Client, request: SpawnRequest, options: Oper
   const { url, parent, ...rest } = request
   const item: SpawnItem = { ...rest, url: url as EntityUrl, ...(parent ? { parent: parent as EntityUrl } : {}) } // just checked; the parent is by the rules
   const batch: SpawnBatch = { operationId: idOf('spawn', options), items: [item] }
-  return await onlyVerdict<SpawnBatch, SpawnVerdict, Spawned>(client, { kind: 'spawn', workflowType: 'spawnEntities', batch }, options)
+  const grants = (verdict: SpawnVerdict): verdict is Spawned => verdict.outcome === 'spawned' && verdict.url === url
+  return await onlyVerdict<SpawnBatch, SpawnVerdict, Spawned>(
+    client,
+    { kind: 'spawn', workflowType: 'spawnEntities', batch, grants },
+    options,
+  )
 }
 
 /**
@@ -104,7 +109,9 @@ export async function fork(client: Client, request: ForkRequest, options: Operat
   const url = typeof instanceId === 'string' || instanceId === undefined ? forkAddress(source, instanceId, id) : source // malformed: refused as such
   const item: ForkItem = { ...rest, source, url, ...(parent === undefined ? {} : { parent: parent as EntityUrl }) } // looked up by the rules
   const batch: ForkBatch = { operationId: id, items: [item] }
-  return await onlyVerdict<ForkBatch, ForkVerdict, Forked>(client, { kind: 'fork', workflowType: 'forkSubtree', batch }, options)
+  const isNamed = (made: EntityUrl) => instanceId === undefined || made === url // the name that is made may be taken
+  const grants = (verdict: ForkVerdict): verdict is Forked => verdict.outcome === 'forked' && isNamed(verdict.url)
+  return await onlyVerdict<ForkBatch, ForkVerdict, Forked>(client, { kind: 'fork', workflowType: 'forkSubtree', batch, grants }, options)
 }
 
 /** Ends one entity: row, event and closed stream are durable when this returns. Throws the refusal of spec/05 §1.2. */
@@ -119,7 +126,9 @@ export async function signal(client: Client, request: SignalRequest, options: Op
   const item: SignalItem = { ...request, url, permission: 'signal' }
   const [kind, workflowType] = mayEnd(request.signal) ? (['close', 'closeEntities'] as const) : (['signal', 'signalEntities'] as const)
   const batch: SignalBatch = { operationId: idOf(kind, options), items: [item] }
-  return await onlyVerdict<SignalBatch, SignalVerdict, Signalled>(client, { kind, workflowType, batch }, options)
+  const grants = (verdict: SignalVerdict): verdict is Signalled =>
+    verdict.outcome === 'signalled' && verdict.url === url && verdict.signal === request.signal
+  return await onlyVerdict<SignalBatch, SignalVerdict, Signalled>(client, { kind, workflowType, batch, grants }, options)
 }
 
 const idOf = (kind: string, options: OperationOptions) => operationId(options.operationId ?? `${kind}-${randomUUID()}`)

@@ -61,11 +61,14 @@ const signalForm = z.looseObject({
   permission: z.enum(['signal', 'delete']),
 })
 
+/** A refusal travels through Temporal. */
+const maxViolations = 100
+
 const refusalBy =
   (form: z.ZodType) =>
   (item: unknown, maxDepth: number): AgentsError | null => {
     const parsed = form.safeParse(item)
-    if (!parsed.success) return errors.INVALID_BODY().withDetails(parsed.error.issues.map(violation))
+    if (!parsed.success) return errors.INVALID_BODY().withDetails(parsed.error.issues.slice(0, maxViolations).map(violation))
     const problem = shapeProblem(item, { maxDepth, storable: false })
     return problem === null ? null : errors.INVALID_REQUEST(problem)
   }

@@ -111,7 +111,8 @@ export class EntityRules implements Rules {
     return plans.filter((plan) => plan !== null)
   }
 
-  async #planPrincipal(text: string): Promise<SpawnPlan | null> {
+  async #planPrincipal(text: unknown): Promise<SpawnPlan | null> {
+    if (typeof text !== 'string') return null // a workflow's input may be anything; who is malformed is refused as such
     const parsed = parsePrincipal(text)
     if ('refused' in parsed || (await this.#directory.entity(entityUrlOf(parsed.principal))) !== null) return null
     const registered = await this.#directory.type('principal')

@@ -15,9 +15,9 @@ import {
 import type { ForeignForkActivities } from '../activities/foreign-forks.js'
 import type { ForkActivities, ForkBegun } from '../activities/forks.js'
 import type { Begun, ForkBatch, ForkVerdict, ForkWaits } from '../domain/operations.js'
-import { conclude } from './answers.js'
+import { conclude, refuseMalformed } from './answers.js'
 import { Compensations } from './compensations.js'
-import { endingBeforeUndone, untilDone } from './steps.js'
+import { doneAnyway, endingBeforeUndone, untilDone } from './steps.js'
 
 /** Something that this workflow waits for has come to rest. Says nothing more: the workflow looks again (registry/waiters.ts W3). */
 export const statusChanged = defineSignal('statusChanged')
@@ -43,10 +43,11 @@ const always = proxyActivities<ForkActivities & ForeignForkActivities>(untilDone
  * refusal; of several forks, and of one in haste, who would have to wait is told `busy`.
  */
 export async function forkSubtree(batch: ForkBatch): Promise<readonly ForkVerdict[]> {
+  refuseMalformed(batch)
   const undo = new Compensations()
   const verdicts = await carriedOut(batch, undo).catch(async (failure: unknown) => {
     await undo.run()
-    throw failure
+    return await doneAnyway<ForkVerdict>(batch.operationId, failure)
   })
   return conclude(verdicts)
 }

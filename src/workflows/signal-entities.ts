@@ -1,7 +1,7 @@
 import { ActivityCancellationType, CancellationScope, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { SignalActivities } from '../activities/signals.js'
 import type { SignalBatch, SignalVerdict } from '../domain/operations.js'
-import { conclude } from './answers.js'
+import { conclude, refuseMalformed } from './answers.js'
 
 // Closing only goes forward: both steps are repeated until they have succeeded.
 const local = proxyLocalActivities<SignalActivities>({
@@ -30,6 +30,7 @@ export async function signalEntities(batch: SignalBatch): Promise<readonly Signa
 }
 
 async function signalled(batch: SignalBatch): Promise<readonly SignalVerdict[]> {
+  refuseMalformed(batch)
   const begun = await local.applySignals(batch)
   if (begun.state === 'done') return conclude(begun.verdicts)
   return conclude(await elsewhere.landSignals({ operationId: batch.operationId }))

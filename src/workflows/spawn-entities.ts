@@ -1,10 +1,10 @@
-import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
+import { ActivityCancellationType, CancellationScope, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
 import type { ForeignSpawnActivities } from '../activities/foreign-streams.js'
 import type { SpawnActivities } from '../activities/spawns.js'
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
-import { conclude } from './answers.js'
+import { conclude, refuseMalformed } from './answers.js'
 import { Compensations } from './compensations.js'
-import { endingBeforeUndone, untilDone } from './steps.js'
+import { doneAnyway, endingBeforeUndone, untilDone } from './steps.js'
 
 // The one step that every spawn takes is local: it costs no hop. It is repeated in another process when this one dies.
 const local = proxyLocalActivities<SpawnActivities>({
@@ -27,12 +27,14 @@ const always = proxyActivities<ForeignSpawnActivities>(untilDone)
  * With streams in Postgres `createEntities` does everything in one transaction; with a foreign stream server it reserves.
  */
 export async function spawnEntities(batch: SpawnBatch): Promise<readonly SpawnVerdict[]> {
+  refuseMalformed(batch)
   const undo = new Compensations()
   const verdicts = await create(batch, undo).catch(async (failure: unknown) => {
     await undo.run()
-    throw failure
+    return await doneAnyway<SpawnVerdict>(batch.operationId, failure)
   })
-  return conclude(verdicts ?? (await always.landAppends({ operationId: batch.operationId })))
+  const landed = () => always.landAppends({ operationId: batch.operationId })
+  return conclude(verdicts ?? (await CancellationScope.nonCancellable(landed)))
 }
 
 /** Up to the moment in which the entities exist. Null: their first messages are still to be landed. */

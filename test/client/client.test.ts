@@ -155,6 +155,31 @@ describe('a spawn through Temporal', () => {
     expect(await spawn(client, request, { operationId: 'nightly-7' })).toEqual(first)
     expect(await refusedBy(spawn(client, request))).toMatchObject({ code: 'DUPLICATE_URL' })
   })
+
+  it('asked for under an operation id that has granted something else is told so, and nothing happens', async () => {
+    const operationId = 'granted'
+    const { url } = await spawn(client, { url: '/chat/granted', principal: caller }, { operationId })
+
+    for (const work of [
+      spawn(client, { url: '/chat/not-granted', principal: caller }, { operationId }),
+      close(client, { url, principal: caller }, { operationId }),
+      fork(client, { source: url, principal: caller, instanceId: 'not-granted' }, { operationId }),
+    ])
+      expect(await refusedBy(work)).toMatchObject({ status: 422, code: 'IDEMPOTENCY_KEY_REUSED' })
+    expect((await wire.get('/chat/not-granted')).status).toBe(404)
+    expect(await wire.statusOf(url)).toBe('idle')
+  })
+
+  it.each(['', 'a\0', 'x'.repeat(901), 7 as never])(
+    'under an impossible operation id is refused before anything is started',
+    async (operationId) => {
+      expect(await refusedBy(spawn(client, { url: '/chat/impossible', principal: caller }, { operationId }))).toMatchObject({
+        status: 400,
+        code: 'INVALID_REQUEST',
+        message: expect.stringContaining('operationId'),
+      })
+    },
+  )
 })
 
 describe('a fork through Temporal', () => {

@@ -41,6 +41,23 @@ describe('with a foreign stream server', () => {
     expect(await wire.statusOf(url)).toBe('idle')
   })
 
+  it('a service that asks again under the name of its operation is answered what it was answered the first time', async () => {
+    const request = { ...item('/sams/again'), initialMessage: { payload: 'hello' } }
+    const spawned = await spawn(client, request, { operationId: 'again' })
+    const forks = ['x', 'y'].map((id) => ({ source: spawned.url, principal, url: `/sams/again-${id}`, instanceId: `again-${id}` }))
+    const carryOut = async () =>
+      await client.workflow.execute('forkSubtree', {
+        workflowId: 'forks-by-hand',
+        taskQueue: 'agents',
+        args: [{ operationId: 'forks-again', items: forks }],
+      })
+    const forked = await carryOut()
+
+    expect(await spawn(client, request, { operationId: 'again' })).toEqual(spawned)
+    expect(await carryOut()).toEqual(forked)
+    expect((await wire.events('/sams/again-x')).map(({ type }) => type)).toEqual(['entity_created', 'inbox', 'entity_created'])
+  })
+
   it('what cannot be a URL is refused and does not fail the batch that it is in', async () => {
     const items = [item('/sams/b'), item('/sams/b\0'), item('/none/x'), item('/sams/b')]
 

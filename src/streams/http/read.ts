@@ -12,7 +12,7 @@
 import type { ReadRequest, ReadResponse } from '../store.js'
 import type { Connection } from './connection.js'
 import type { StreamedAnswer } from './exchange.js'
-import { isTrue, opaqueEtag } from './verdicts.js'
+import { isJson, isTrue, opaqueEtag } from './verdicts.js'
 
 export interface ReadLimits {
   /** Longest silence of the server in a catch-up read. */
@@ -52,6 +52,7 @@ export async function serveRead(connection: Connection, limits: ReadLimits, requ
 async function respond(connection: Connection, request: ReadRequest, answer: StreamedAnswer, life?: AbortSignal): Promise<ReadResponse> {
   switch (answer.status) {
     case 200:
+      if (isOfNow(request)) return await ofNow(answer)
       return isNotModified(request, answer)
         ? notModified(answer)
         : {
@@ -144,13 +145,22 @@ function etagOf(answer: StreamedAnswer): string | undefined {
 function isNotModified({ ifNoneMatch }: ReadRequest, answer: StreamedAnswer): boolean {
   const etag = etagOf(answer)
   if (etag === undefined || ifNoneMatch === undefined) return false
-  return ifNoneMatch.split(',').some((candidate) => candidate.trim().replace(/^W\//, '') === etag)
+  return ifNoneMatch.split(',').some((candidate) => candidate.trim() === '*' || candidate.trim().replace(/^W\//, '') === etag)
 }
 
 function notModified(answer: StreamedAnswer): ReadResponse {
   answer.discard()
   const { 'content-type': _, ...headers } = headersOf(answer)
   return { status: 304, headers, body: null }
+}
+
+/** A catch-up read from `now` has nothing to read. */
+const isOfNow = ({ query }: ReadRequest): boolean => query.offset === 'now' && query.live !== 'sse' && query.live !== 'long-poll'
+
+/** The reference knows JSON by its type without parameters only, and sends nothing for any other (spec/14 §2.5). */
+async function ofNow(answer: StreamedAnswer): Promise<ReadResponse> {
+  await drain(answer)
+  return { status: 200, headers: headersOf(answer), body: Buffer.from(isJson(answer.header('content-type') ?? '') ? '[]' : '') }
 }
 
 async function withoutBody(answer: StreamedAnswer): Promise<ReadResponse> {

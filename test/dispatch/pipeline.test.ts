@@ -15,6 +15,7 @@ import { insertSubscription } from '../../src/registry/subscription-editing.js'
 import { httpStreamStore } from '../../src/streams/http/store.js'
 import { PostgresStreams } from '../../src/streams/postgres/store.js'
 import type { StreamStore } from '../../src/streams/store.js'
+import { eventually } from '../support/eventually.js'
 import { startForeignStreams } from '../support/foreign-streams.js'
 import { inTheWay, untilWaitedFor } from '../support/in-the-way.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
@@ -526,6 +527,23 @@ describe('a foreign stream that is made anew while it is deleted', () => {
     expect(await slow.delete(path)).toEqual({ outcome: 'deleted' })
 
     expect(await linked(path)).toEqual([{ acked: '-1', wake_path: path }])
+  })
+
+  it('after it has expired, is linked as what it is, and wakes with its first entry', async () => {
+    const path = '/renewed/expired' as StreamPath
+    await parts.pipeline.create(path, { contentType: json, ttlS: 1 })
+    for (const n of [1, 2, 3]) await parts.pipeline.append({ path, ...entry({ n }) })
+    const found = await parts.streams.head(path)
+    const tail = found.outcome === 'found' ? found.head.tail : zeroOffset
+    await parts.fresh.database.query(sql`UPDATE subscription_links SET acked = ${tail} WHERE path = ${path}`)
+    await atRest()
+    await eventually(async () => (await parts.streams.head(path)).outcome === 'refused')
+
+    await parts.pipeline.create(path, { contentType: json, ttlS: 60 })
+    const woken = await linked(path)
+    await parts.pipeline.append({ path, ...entry({ n: 1 }) })
+
+    expect([woken, await linked(path)]).toEqual([[{ acked: '-1', wake_path: null }], [{ acked: '-1', wake_path: path }]])
   })
 
   it('between its own links and itself, is linked, and wakes with its first entry', async () => {

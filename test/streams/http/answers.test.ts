@@ -1,13 +1,16 @@
 /** What of a foreign server's answers is believed, and what is passed on. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { type StreamPath, zeroOffset } from '../../../src/domain/ids.js'
 import { holds } from '../../../src/streams/http/content.js'
 import { httpStreamStore } from '../../../src/streams/http/store.js'
 import type { StreamStore } from '../../../src/streams/store.js'
 import { read } from '../reading.js'
 
-type Said = readonly [status: number, headers?: Readonly<Record<string, string>>, body?: string]
+/** Without an end where the body is null. */
+type Said = readonly [status: number, headers?: Readonly<Record<string, string>>, body?: string | null]
 
 /** A store whose server answers HEAD with a stream, and everything else with `said`. */
 async function storeHearing([status, headers = {}, body = '']: Said): Promise<StreamStore> {
@@ -17,7 +20,8 @@ async function storeHearing([status, headers = {}, body = '']: Said): Promise<St
         'stream-next-offset': '0000000000000000_0000000000000001',
         ...headers,
       })
-      response.end(body)
+      if (body === null) response.flushHeaders()
+      else response.end(body)
     })
   })
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
@@ -25,9 +29,11 @@ async function storeHearing([status, headers = {}, body = '']: Said): Promise<St
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     knownConforming: true,
     maxAttempts: 1,
+    sseConnectionMs: 300,
   })
   opened.push(async () => {
     await store.close()
+    server.closeAllConnections()
     await new Promise((closed) => server.close(closed))
   })
   return store
@@ -69,6 +75,18 @@ it('a client that has any version is told that nothing has changed', async () =>
   const { status, text } = await read(store, '/known', { offset: '-1', ifNoneMatch: '*' })
 
   expect([status, text]).toEqual([304, ''])
+})
+
+it('an SSE connection ends with its life, also when memory is collected meanwhile', async () => {
+  const store = await storeHearing([200, { 'content-type': 'text/event-stream' }, null])
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const collecting = setInterval(collect, 50)
+
+  const { text } = await read(store, '/silent', { offset: 'now', live: 'sse' })
+
+  clearInterval(collecting)
+  expect(text).toBe('')
 })
 
 it('a read that comes encoded is never passed on as it is', async () => {

@@ -214,6 +214,7 @@ export async function makeStream(store: StreamStore, planned: PlannedStream, ope
     body: Buffer.from(planned.first),
     operation,
   })
+  if (isRefused(verdict) && verdict.because === 'size') throw new Error(`the stream of ${planned.url} was refused: ${verdict.reason}`)
   return verdict.outcome === 'created' ? verdict.head.tail : await endOfOurs(store, planned)
 }
 

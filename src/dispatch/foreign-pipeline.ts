@@ -105,6 +105,7 @@ export class ForeignPipeline implements Pipeline {
    */
   async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
     return await this.#counted(async () => {
+      await this.#forgetFormer(path)
       const isLinked = await this.#link(path)
       const verdict = await this.#streams.create(path, request)
       if (isLinked && verdict.outcome === 'created' && !(await this.#isLinked(path))) await this.#link(path) // F4
@@ -112,6 +113,12 @@ export class ForeignPipeline implements Pipeline {
       if (verdict.outcome !== 'refused' && (isLinked || (await this.#isLinked(path)))) await this.#consequences.draw(path, null)
       return verdict
     })
+  }
+
+  /** What the registry has heard of a stream that is not there was of another one of its name, which has expired since. Its links stay. */
+  async #forgetFormer(path: StreamPath): Promise<void> {
+    const heardOf = (await progressOf(this.#database, [path])).has(path)
+    if (heardOf && isRefused(await this.#streams.head(path))) await forgetProgress(this.#database, path)
   }
 
   /** Whether anybody waits for the stream then. Whoever has work up to `tail` is woken. */

@@ -526,6 +526,12 @@ export const errorEntries = {
     message: () => 'The stream service does not answer',
     next: 'Repeat the request after `retry-after` seconds.',
   },
+  STREAM_ENTRY_TOO_LARGE: {
+    code: 'INVALID_REQUEST',
+    status: 413,
+    message: () => 'The stream service does not take so much at once',
+    next: 'Send less at once, or raise the limit of the foreign stream server.',
+  },
   OVERLOADED: {
     status: 503,
     message: (queue: string) => `Too many requests are waiting (${queue})`,

@@ -351,6 +351,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_SSE_KEEP_ALIVE_MS',
     what: 'Interval of control frames on a silent SSE connection.',
   },
+  readStallMs: {
+    default: 120_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_READ_STALL_MS',
+    what: 'How long a reader of a stream may take nothing of its answer before it is cut off: more than the interval above.',
+  },
 } as const satisfies Record<string, LimitDefinition>
 
 export type LimitName = keyof typeof limitDefinitions

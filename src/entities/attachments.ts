@@ -191,6 +191,7 @@ export class Attachments {
       operation: claimed_by,
       ...(first.done === true ? {} : { body: first.value, closed: isWhole }),
     })
+    refuseTooLarge(created)
     if (!isOurs(created, file)) {
       await endClaim(database, claim) // before `giveUp` could remove what is not ours
       throw errors.ATTACHMENT_EXISTS(id)
@@ -245,8 +246,13 @@ const isOurs = (verdict: CreateVerdict, { byteLength }: AttachmentBytes): boolea
   verdict.outcome === 'created' ||
   (verdict.outcome === 'exists' && byteLength === 0 && verdict.head.tail === zeroOffset && !verdict.head.closed)
 
+function refuseTooLarge(verdict: CreateVerdict | AppendVerdict): void {
+  if (verdict.outcome === 'refused' && verdict.because === 'size') throw errors.STREAM_ENTRY_TOO_LARGE()
+}
+
 /** Nobody else writes to a claimed path: a refusal is trouble with the stream server, or the loss of the claim. */
 function refuseUnlessTaken(verdict: AppendVerdict): void {
+  refuseTooLarge(verdict)
   if (verdict.outcome === 'refused') throw errors.OPERATION_UNFINISHED().retryAfter(1)
 }
 

@@ -158,6 +158,7 @@ export function refuseUnlessAppended(verdict: PipelineVerdict): void {
     case 'barred':
       throw verdict.error
     case 'refused':
+      if (verdict.because === 'size') throw errors.STREAM_ENTRY_TOO_LARGE()
       throw verdict.because === 'closed' ? errors.ENTITY_STOPPED() : errors.ENTITY_GONE()
     default:
       verdict satisfies never

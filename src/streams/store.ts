@@ -60,12 +60,23 @@ export interface AppendRequest {
 /** Why a request was refused: the HTTP status of the protocol, a short text, and the headers that go with it. */
 export interface StreamRefusal {
   readonly outcome: 'refused'
-  readonly status: 400 | 403 | 404 | 409 | 410
+  readonly status: 400 | 403 | 404 | 409 | 410 | 413
   readonly reason: string
   /** Lower-case header names, e.g. `producer-expected-seq`. */
   readonly headers: Readonly<Record<string, string>>
   /** What stood in the way, for callers that branch on it. */
-  readonly because: 'missing' | 'gone' | 'closed' | 'exists' | 'content-type' | 'producer' | 'sequence' | 'body' | 'fork' | 'offset'
+  readonly because:
+    | 'missing'
+    | 'gone'
+    | 'closed'
+    | 'exists'
+    | 'content-type'
+    | 'producer'
+    | 'sequence'
+    | 'body'
+    | 'size'
+    | 'fork'
+    | 'offset'
 }
 
 export interface StreamHead {

@@ -1,5 +1,7 @@
 /** Appends and their consequences, in both stream modes: the pipeline's own promises, against real parts. */
 import { randomUUID } from 'node:crypto'
+import { createServer, request as toServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { ForeignPipeline } from '../../src/dispatch/foreign-pipeline.js'
 import type { Pipeline } from '../../src/dispatch/pipeline.js'
 import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
@@ -13,6 +15,7 @@ import { insertSubscription } from '../../src/registry/subscription-editing.js'
 import { httpStreamStore } from '../../src/streams/http/store.js'
 import { PostgresStreams } from '../../src/streams/postgres/store.js'
 import type { StreamStore } from '../../src/streams/store.js'
+import { eventually } from '../support/eventually.js'
 import { startForeignStreams } from '../support/foreign-streams.js'
 import { inTheWay, untilWaitedFor } from '../support/in-the-way.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
@@ -44,7 +47,7 @@ async function inPostgres(warned: unknown[] = []): Promise<Parts> {
   return { fresh, streams, pipeline, stop }
 }
 
-async function elsewhere(): Promise<Parts & { readonly pipeline: ForeignPipeline }> {
+async function elsewhere(): Promise<Parts & { readonly pipeline: ForeignPipeline; readonly url: string }> {
   const fresh = await freshDatabase()
   const foreign = await startForeignStreams()
   const streams = httpStreamStore({ url: foreign.url })
@@ -54,7 +57,28 @@ async function elsewhere(): Promise<Parts & { readonly pipeline: ForeignPipeline
     await foreign.stop()
     await fresh.drop()
   }
-  return { fresh, streams, pipeline, stop }
+  return { fresh, streams, pipeline, stop, url: foreign.url }
+}
+
+/** The stream server at `url`, behind somebody who refuses what has more than `bytes`. */
+async function takingAtMost(bytes: number, url: string) {
+  const server = createServer((request, response) => {
+    if (Number(request.headers['content-length'] ?? 0) > bytes) {
+      request.resume().on('end', () => response.writeHead(413).end())
+      return
+    }
+    const { pathname, port } = new URL(url)
+    const options = { port, path: pathname + request.url, method: request.method ?? 'GET', headers: request.headers }
+    const passed = toServer(options, (answer) => answer.pipe(response.writeHead(answer.statusCode ?? 500, answer.headers)))
+    request.pipe(passed)
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  const streams = httpStreamStore({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
+  const stop = async () => {
+    await streams.close()
+    await new Promise((closed) => server.close(closed))
+  }
+  return { streams, stop }
 }
 
 const json = 'application/json'
@@ -208,7 +232,7 @@ describe('an append that Postgres cannot take', () => {
 })
 
 describe('what a dead process left on a foreign stream server', () => {
-  let parts: Parts & { readonly pipeline: ForeignPipeline }
+  let parts: Awaited<ReturnType<typeof elsewhere>>
   beforeAll(async () => {
     parts = await elsewhere()
   })
@@ -278,6 +302,20 @@ describe('what a dead process left on a foreign stream server', () => {
     await lapse(parts)
     await parts.pipeline.sweep()
     expect(await keysOn(parts, stuck)).toEqual(['entity-created', 'child:a'])
+  })
+
+  it('is given up where the stream server does not take so large an entry', async () => {
+    const path = mainStream(await anEntity(parts))
+    const small = await takingAtMost(1_000, parts.url)
+    const large = { path, ...entry(manifest('child:a', { filler: 'x'.repeat(1_000) })) }
+    await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `dead-${randomUUID()}` as OperationId, [large]))
+    await lapse(parts)
+
+    const swept = await new ForeignPipeline(parts.fresh.database, small.streams, unheard, defaultLimits).sweep()
+
+    expect([swept, await intentsLeft(parts)]).toEqual([1, 0])
+    expect(await keysOn(parts, path)).toEqual(['entity-created'])
+    await small.stop()
   })
 
   it('is left to a living owner', async () => {
@@ -489,6 +527,23 @@ describe('a foreign stream that is made anew while it is deleted', () => {
     expect(await slow.delete(path)).toEqual({ outcome: 'deleted' })
 
     expect(await linked(path)).toEqual([{ acked: '-1', wake_path: path }])
+  })
+
+  it('after it has expired, is linked as what it is, and wakes with its first entry', async () => {
+    const path = '/renewed/expired' as StreamPath
+    await parts.pipeline.create(path, { contentType: json, ttlS: 1 })
+    for (const n of [1, 2, 3]) await parts.pipeline.append({ path, ...entry({ n }) })
+    const found = await parts.streams.head(path)
+    const tail = found.outcome === 'found' ? found.head.tail : zeroOffset
+    await parts.fresh.database.query(sql`UPDATE subscription_links SET acked = ${tail} WHERE path = ${path}`)
+    await atRest()
+    await eventually(async () => (await parts.streams.head(path)).outcome === 'refused')
+
+    await parts.pipeline.create(path, { contentType: json, ttlS: 60 })
+    const woken = await linked(path)
+    await parts.pipeline.append({ path, ...entry({ n: 1 }) })
+
+    expect([woken, await linked(path)]).toEqual([[{ acked: '-1', wake_path: null }], [{ acked: '-1', wake_path: path }]])
   })
 
   it('between its own links and itself, is linked, and wakes with its first entry', async () => {

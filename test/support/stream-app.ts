@@ -1,4 +1,5 @@
 /** The stream protocol over HTTP on a store, without the rest of the house. */
+import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { AgentsError } from '../../src/domain/errors.js'
 import { defaultLimits, type Limits } from '../../src/domain/limits.js'
@@ -11,6 +12,8 @@ export interface StreamApp {
   readonly url: string
   readonly database: Database
   readonly streams: PostgresStreams
+  /** How many clients are connected. */
+  connections(): Promise<number>
   stop(): Promise<void>
 }
 
@@ -37,6 +40,7 @@ export async function startStreamApp(databaseUrl: string, changed: Partial<Limit
     url,
     database,
     streams,
+    connections: () => promisify(app.server.getConnections.bind(app.server))(),
     stop: async () => {
       await streams.close()
       await app.close()

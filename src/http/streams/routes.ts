@@ -34,7 +34,7 @@ export interface StreamRouteParts {
   readonly remove?: (path: StreamPath) => Promise<DeleteVerdict>
   /** Throws an `AgentsError` where the caller may not do this. Runs before the body is read. */
   readonly access: (request: FastifyRequest, path: StreamPath) => Promise<void>
-  readonly limits: Pick<Limits, 'maxStreamBodyBytes'>
+  readonly limits: Pick<Limits, 'maxStreamBodyBytes' | 'readStallMs'>
   /** Where the world finds `path`: for `Location`. */
   readonly publicUrl: (path: string) => string
 }
@@ -211,8 +211,12 @@ async function read(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
     signal: left.signal,
     ...given({ ifNoneMatch: request.headers['if-none-match'] ?? null }),
   })
+  if (mayStall(response)) reply.raw.setTimeout(parts.limits.readStallMs, () => reply.raw.destroy())
   return await reply.code(response.status).headers(response.headers).send(payloadOf(response))
 }
+
+/** What no socket takes at once would be held for a reader who never comes for it. */
+const mayStall = ({ body }: ReadResponse): boolean => body !== null && !(body instanceof Buffer && body.length < 16 * 1024)
 
 /** Without the members that are null. */
 function given<Names extends string>(values: Readonly<Record<Names, string | null>>): Partial<Record<Names, string>> {

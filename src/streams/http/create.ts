@@ -15,7 +15,7 @@ import { type CreateRequest, type CreateVerdict, isRefused, type StreamHead } fr
 import { type Connection, headOf, insideLane, readAfter } from './connection.js'
 import { beginsWith, isStorable, storesNothing } from './content.js'
 import { type Answer, type Message, Unanswered } from './exchange.js'
-import { headIn, mediaType, missing, refused } from './verdicts.js'
+import { headIn, mediaType, missing, refused, tooLarge } from './verdicts.js'
 
 const longestReferencePathBytes = 1_900 // D7: LMDB keys
 const maxRepairs = 4
@@ -105,6 +105,10 @@ async function judge(
       return await judgeConflict(connection, path, request, mayBeOurs)
     case 410:
       return refused(409, 'gone', softDeleted)
+    case 413:
+      return tooLarge()
+    case 414:
+      return refused(400, 'body', 'Stream path is too long')
     default:
       throw exchange.unavailable({ method: 'PUT', path }, `PUT answered ${answer.status}`)
   }

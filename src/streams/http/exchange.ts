@@ -3,7 +3,8 @@
  *
  * X1  Every attempt ends within `attemptTimeoutMs`, every call within `deadlineMs` and one attempt more: a stalled server never holds a caller for ever.
  * X2  Only what is told to be repeatable is repeated after it may have arrived; what surely never arrived (no connection, 429) is always repeated.
- * X3  Answers that the protocol does not know (redirects, 401, 5xx) are failures of the service, never verdicts.
+ * X3  A body comes as it is stored: no encoding is asked for, and a server (or what stands before it) that encodes nevertheless has failed.
+ * X4  Answers that the protocol does not know (redirects, 401, 5xx) are failures of the service, never verdicts.
  */
 import { Agent, request as send } from 'undici'
 import { type AgentsError, errors } from '../../domain/errors.js'
@@ -158,7 +159,11 @@ export class Exchange {
       const response = await send(`${this.#prefix}${message.path}${message.query ?? ''}`, {
         dispatcher: this.#agent,
         method: message.method,
-        headers: { ...message.headers, ...(this.#options.bearer !== undefined && { authorization: `Bearer ${this.#options.bearer}` }) },
+        headers: {
+          'accept-encoding': 'identity',
+          ...message.headers,
+          ...(this.#options.bearer !== undefined && { authorization: `Bearer ${this.#options.bearer}` }),
+        },
         body: message.body ?? null,
         signal: options.signal,
         headersTimeout: options.silenceMs,
@@ -178,6 +183,11 @@ export class Exchange {
       const discard = (): void => {
         response.body.on('error', () => undefined).destroy()
       }
+      const encoding = header('content-encoding') ?? 'identity'
+      if (message.method === 'GET' && encoding.toLowerCase() !== 'identity') {
+        discard()
+        throw new Unanswered(`answered in the encoding ${encoding}`, { arrived: true })
+      }
       return { status: response.statusCode, header, body: Buffer.alloc(0), chunks: response.body, discard }
     } catch (failure) {
       throw unanswered(failure)
@@ -185,7 +195,7 @@ export class Exchange {
   }
 }
 
-// X3
+// X4
 const isNoVerdict = (status: number): boolean =>
   status >= 500 || status === 429 || status === 401 || (status >= 300 && status !== 304 && status < 400)
 

@@ -12,7 +12,7 @@
 import type { ReadRequest, ReadResponse } from '../store.js'
 import type { Connection } from './connection.js'
 import type { StreamedAnswer } from './exchange.js'
-import { isTrue, opaqueEtag } from './verdicts.js'
+import { isJson, isTrue, opaqueEtag } from './verdicts.js'
 
 export interface ReadLimits {
   /** Longest silence of the server in a catch-up read. */
@@ -38,7 +38,8 @@ const passed = [
 export async function serveRead(connection: Connection, limits: ReadLimits, request: ReadRequest): Promise<ReadResponse> {
   const isSse = request.query.live === 'sse'
   const isLive = isSse || request.query.live === 'long-poll'
-  const signal = AbortSignal.any([request.signal, limits.stop, ...(isSse ? [AbortSignal.timeout(limits.sseConnectionMs)] : [])])
+  const life = isSse ? lifeOf(limits.sseConnectionMs) : undefined
+  const signal = AbortSignal.any([request.signal, limits.stop, ...(life === undefined ? [] : [life.signal])])
   const answer = await connection.exchange.stream(
     { method: 'GET', path: request.path, query: queryOf(request) },
     { signal, silenceMs: isLive ? limits.liveSilenceMs : limits.attemptTimeoutMs },
@@ -46,12 +47,24 @@ export async function serveRead(connection: Connection, limits: ReadLimits, requ
   if (answer.status === 204 && isTrue(answer.header('stream-closed')) && request.query.live === 'long-poll') {
     return (await lastEntry(connection, limits, request, answer)) ?? (await withoutBody(answer))
   }
-  return await respond(connection, request, answer, isSse ? signal : undefined)
+  return await respond(connection, request, answer, life && { ...life, signal })
 }
 
-async function respond(connection: Connection, request: ReadRequest, answer: StreamedAnswer, life?: AbortSignal): Promise<ReadResponse> {
+interface Life {
+  readonly signal: AbortSignal
+  readonly timer: NodeJS.Timeout
+}
+
+/** A timer holds it: Node lets go of an `AbortSignal.timeout` that only an `AbortSignal.any` depends on, and a collected one never comes. */
+function lifeOf(ms: number): Life {
+  const life = new AbortController()
+  return { signal: life.signal, timer: setTimeout(() => life.abort(), ms).unref() }
+}
+
+async function respond(connection: Connection, request: ReadRequest, answer: StreamedAnswer, life?: Life): Promise<ReadResponse> {
   switch (answer.status) {
     case 200:
+      if (isOfNow(request)) return await ofNow(answer)
       return isNotModified(request, answer)
         ? notModified(answer)
         : {
@@ -144,13 +157,22 @@ function etagOf(answer: StreamedAnswer): string | undefined {
 function isNotModified({ ifNoneMatch }: ReadRequest, answer: StreamedAnswer): boolean {
   const etag = etagOf(answer)
   if (etag === undefined || ifNoneMatch === undefined) return false
-  return ifNoneMatch.split(',').some((candidate) => candidate.trim().replace(/^W\//, '') === etag)
+  return ifNoneMatch.split(',').some((candidate) => candidate.trim() === '*' || candidate.trim().replace(/^W\//, '') === etag)
 }
 
 function notModified(answer: StreamedAnswer): ReadResponse {
   answer.discard()
   const { 'content-type': _, ...headers } = headersOf(answer)
   return { status: 304, headers, body: null }
+}
+
+/** A catch-up read from `now` has nothing to read. */
+const isOfNow = ({ query }: ReadRequest): boolean => query.offset === 'now' && query.live !== 'sse' && query.live !== 'long-poll'
+
+/** The reference knows JSON by its type without parameters only, and sends nothing for any other (spec/14 §2.5). */
+async function ofNow(answer: StreamedAnswer): Promise<ReadResponse> {
+  await drain(answer)
+  return { status: 200, headers: headersOf(answer), body: Buffer.from(isJson(answer.header('content-type') ?? '') ? '[]' : '') }
 }
 
 async function withoutBody(answer: StreamedAnswer): Promise<ReadResponse> {
@@ -169,10 +191,12 @@ async function* chunksOf(answer: StreamedAnswer): AsyncGenerator<Buffer> {
 }
 
 /** An SSE body that ends cleanly when its life is over: the client reconnects at its last offset. */
-async function* untilEndOf(life: AbortSignal, client: AbortSignal, answer: StreamedAnswer): AsyncGenerator<Buffer> {
+async function* untilEndOf({ signal, timer }: Life, client: AbortSignal, answer: StreamedAnswer): AsyncGenerator<Buffer> {
   try {
     yield* answer.chunks
   } catch (failure) {
-    if (!life.aborted || client.aborted) throw failure
+    if (!signal.aborted || client.aborted) throw failure
+  } finally {
+    clearTimeout(timer)
   }
 }

@@ -19,6 +19,9 @@ export function refused(
 export const missing = (): StreamRefusal => refused(404, 'missing', 'Stream not found')
 export const gone = (): StreamRefusal => refused(410, 'gone', 'Stream is gone')
 
+/** Its own limit, whatever ours is: repeating the request does not help. */
+export const tooLarge = (): StreamRefusal => refused(413, 'size', 'Entry too large for the stream service')
+
 export const isTrue = (value: string | undefined): boolean => value?.toLowerCase() === 'true'
 
 /** Compared by media type only (spec/14 §1.1). */
@@ -44,7 +47,7 @@ export function headIn(answer: Answer, asked: { readonly ttlS?: number; readonly
   }
 }
 
-/** A POST's answer as verdict; null where the status says nothing that the protocol knows. */
+/** A POST's answer as verdict; null where the status says nothing about the request: 403 without an epoch, 405 and 415 are trouble between the servers. */
 export function appendVerdict(request: AppendRequest, answer: Answer): AppendVerdict | null {
   const tail = offsetIn(answer)
   const closed = isTrue(answer.header('stream-closed'))
@@ -59,6 +62,7 @@ export function appendVerdict(request: AppendRequest, answer: Answer): AppendVer
         ? refused(400, 'producer', 'New epoch must start with sequence 0')
         : refused(400, 'body', bodyReason(request))
     case 403:
+      if (answer.header('producer-epoch') === undefined) return null
       return refused(403, 'producer', 'Stale producer epoch', headersOf(answer, ['producer-epoch']))
     case 404:
       return missing()
@@ -66,6 +70,8 @@ export function appendVerdict(request: AppendRequest, answer: Answer): AppendVer
       return gone()
     case 409:
       return conflict(request, answer)
+    case 413:
+      return tooLarge()
     default:
       return null
   }

@@ -1,8 +1,9 @@
 /**
  * Server-sent events (spec/14 §2.7).
  *
- * A control frame follows every data frame, with that entry's end: a client that stops anywhere resumes there. Frames are made when the
- * client has taken the ones before: a stalled client costs one chunk. Nothing is held while waiting.
+ * A control frame follows every data frame, with that entry's end: a client that stops anywhere resumes there, and is given first what was held back
+ * of a character that the entry before has split. Frames are made when the client has taken the ones before: a stalled client costs one chunk.
+ * Nothing is held while waiting.
  */
 import { offsetOf } from '../../domain/ids.js'
 import { nextCursor } from '../protocol/cursor.js'
@@ -56,6 +57,7 @@ async function* frames(
   const { sseConnectionMs, sseKeepAliveMs } = parts.limits
   const endsAt = Date.now() + sseConnectionMs
   let position = from
+  framer.resume(await lastBytes(watch, id, from, framer.maxHeldBack))
   let isSilent = true // at connect, and when a keep-alive is due: one control frame, also without data
   while (!request.signal.aborted) {
     const read = await watch.entries(id, position)
@@ -73,6 +75,17 @@ async function* frames(
   }
 }
 
+/** At least `bytes` up to `position`, where there are so many; none where the stream is deleted meanwhile. */
+async function lastBytes(watch: Watch, id: number, position: number, bytes: number): Promise<Buffer> {
+  let last = Buffer.alloc(0)
+  for (let at = position; at > 0 && last.length < bytes; at -= 1) {
+    const [entry] = (await watch.entries(id, at - 1))?.entries ?? []
+    if (entry === undefined) break
+    last = Buffer.concat([entry.data, last])
+  }
+  return last
+}
+
 function framesOf(
   { view, entries }: StreamEntries,
   framer: Framer,
@@ -87,6 +100,7 @@ function framesOf(
       upToDate: end === view.tail,
       ended: end === view.tail && view.closed,
     })
-  if (entries.length === 0) return isSilent || view.closed ? control(position) : ''
+  if (entries.length === 0 && view.closed) return framer.rest() + control(position)
+  if (entries.length === 0) return isSilent ? control(position) : ''
   return entries.map(({ end, data }) => framer.frame(data, end === view.tail && view.closed) + control(end)).join('')
 }

@@ -1,31 +1,131 @@
 /** What of a foreign server's answers is believed, and what is passed on. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { type StreamPath, zeroOffset } from '../../../src/domain/ids.js'
 import { holds } from '../../../src/streams/http/content.js'
 import { httpStreamStore } from '../../../src/streams/http/store.js'
+import type { StreamStore } from '../../../src/streams/store.js'
 import { read } from '../reading.js'
+
+/** Without an end where the body is null. */
+type Said = readonly [status: number, headers?: Readonly<Record<string, string>>, body?: string | null]
+
+/** A store whose server answers HEAD with a stream, and everything else with `said`. */
+async function storeHearing([status, headers = {}, body = '']: Said): Promise<StreamStore> {
+  const server = createServer((request, response) => {
+    request.resume().on('end', () => {
+      response.writeHead(request.method === 'HEAD' ? 200 : status, {
+        'stream-next-offset': '0000000000000000_0000000000000001',
+        ...headers,
+      })
+      if (body === null) response.flushHeaders()
+      else response.end(body)
+    })
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  const store = httpStreamStore({
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    knownConforming: true,
+    maxAttempts: 1,
+    sseConnectionMs: 300,
+  })
+  opened.push(async () => {
+    await store.close()
+    server.closeAllConnections()
+    await new Promise((closed) => server.close(closed))
+  })
+  return store
+}
+
+const opened: (() => Promise<void>)[] = []
+
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((close) => close()))
+})
+
+const json = { 'content-type': 'application/json' }
 
 it.each([
   ['public, max-age=60, stale-while-revalidate=300', undefined],
   ['no-store', 'no-store'],
 ])('a read that says "%s" says %s to caches', async (sent, passed) => {
-  const server = createServer((_request, response) => {
-    response.writeHead(200, {
-      'content-type': 'application/json',
-      'cache-control': sent,
-      'stream-next-offset': '0000000000000000_0000000000000001',
-    })
-    response.end('[1]')
-  })
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
-  const store = httpStreamStore({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, knownConforming: true })
+  const store = await storeHearing([200, { ...json, 'cache-control': sent }, '[1]'])
 
   const { status, headers } = await read(store, '/guarded', { offset: '-1' })
 
   expect([status, headers['cache-control']]).toEqual([200, passed])
-  await store.close()
-  await new Promise((closed) => server.close(closed))
 })
+
+it.each([
+  ['application/json; charset=utf-8', '[]'],
+  ['text/plain', ''],
+])('a read of %s from now on says "%s"', async (contentType, said) => {
+  const store = await storeHearing([200, { 'content-type': contentType, 'stream-up-to-date': 'true' }])
+
+  const { status, headers, text } = await read(store, '/typed', { offset: 'now' })
+
+  expect([status, headers['content-type'], headers['stream-up-to-date'], text]).toEqual([200, contentType, 'true', said])
+})
+
+it('a client that has any version is told that nothing has changed', async () => {
+  const store = await storeHearing([200, { ...json, etag: '"one"' }, '[1]'])
+
+  const { status, text } = await read(store, '/known', { offset: '-1', ifNoneMatch: '*' })
+
+  expect([status, text]).toEqual([304, ''])
+})
+
+it('an SSE connection ends with its life, also when memory is collected meanwhile', async () => {
+  const store = await storeHearing([200, { 'content-type': 'text/event-stream' }, null])
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const collecting = setInterval(collect, 50)
+
+  const { text } = await read(store, '/silent', { offset: 'now', live: 'sse' })
+
+  clearInterval(collecting)
+  expect(text).toBe('')
+})
+
+it('a read that comes encoded is never passed on as it is', async () => {
+  const store = await storeHearing([200, { ...json, 'content-encoding': 'gzip' }, 'no gzip'])
+
+  const answers = await Promise.allSettled([
+    read(store, '/encoded', { offset: '-1' }),
+    store.readEvents('/encoded' as StreamPath, zeroOffset, 10),
+  ])
+
+  for (const answer of answers) expect(answer).toMatchObject(unavailable)
+})
+
+const unavailable = { status: 'rejected', reason: { refusal: { code: 'STREAM_SERVICE_UNAVAILABLE' } } }
+const refusedAs = (status: number, because: string) => ({ status: 'fulfilled', value: { outcome: 'refused', status, because } })
+
+it.each([
+  [413, {}, refusedAs(413, 'size'), refusedAs(413, 'size')],
+  [414, {}, unavailable, refusedAs(400, 'body')],
+  [403, { 'producer-epoch': '7' }, refusedAs(403, 'producer'), unavailable],
+  [401, {}, unavailable, unavailable],
+  [403, {}, unavailable, unavailable],
+  [405, {}, unavailable, unavailable],
+  [415, {}, unavailable, unavailable],
+])(
+  'a write that is answered %i %j is refused for good only where that is about the request',
+  async (status, headers, appended, created) => {
+    const store = await storeHearing([status, headers])
+    const request = { contentType: 'application/json', body: Buffer.from('[1]') }
+    const producer = { id: 'writer', epoch: 0, seq: 0 }
+
+    const verdicts = await Promise.allSettled([
+      store.append('/written' as StreamPath, { ...request, producer }),
+      store.create('/written' as StreamPath, request),
+    ])
+
+    expect(verdicts).toMatchObject([appended, created])
+  },
+)
 
 it('a body that makes no entry is never taken for one that landed', () => {
   const stored = Buffer.from('[1,2]')

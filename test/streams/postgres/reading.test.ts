@@ -246,6 +246,31 @@ describe('an SSE reader', () => {
     expect(data).toEqual(['a\nb\nc\nd', '', '€!'])
   })
 
+  it('resumes inside a character that is split between entries', async () => {
+    const path = await created(app.url, newPath(), text, 'costs ')
+    for (const byte of Buffer.from('€😀')) await post(app.url, path, text, Buffer.of(byte))
+    const given = async (after: number, entries: number) =>
+      (await take(sse(app.url, path, `offset=${offset(after)}&live=sse`), entries * 2))
+        .filter(({ event }) => event === 'data')
+        .map((event) => event.data)
+
+    expect([await given(0, 2), await given(2, 1), await given(3, 1)]).toEqual([['costs ', ''], [''], ['€']])
+    expect([await given(4, 3), await given(7, 1)]).toEqual([['', '', ''], ['😀']])
+  })
+
+  it('is given the bytes that wait for the rest of their character when the stream is closed without it', async () => {
+    const path = await created(app.url, newPath(), text, Buffer.from([0x61, 0xe2, 0x82]))
+    const events = sse(app.url, path, 'offset=-1&live=sse')
+    const before = await take(events, 2)
+    await post(app.url, path, { 'stream-closed': 'true' })
+
+    expect(before.map(({ data }) => data)[0]).toBe('a')
+    expect(await take(events, 10)).toEqual([
+      { event: 'data', data: '\u{fffd}' },
+      { event: 'control', data: JSON.stringify({ streamNextOffset: offset(1), streamClosed: true }) },
+    ])
+  })
+
   it('gets text with the spaces that it begins with', async () => {
     const path = await created(app.url, newPath(), text, 'Hello')
     await post(app.url, path, text, ' world')

@@ -101,16 +101,18 @@ async function onPath(searchPath: string): Promise<string> {
   throw new Error('no working "temporal"')
 }
 
+const wholeDownloadLimitMs = 300_000
+
 /** The place the Temporal SDKs download from; many networks do not reach it, so it has a short limit to begin. */
 async function download(cached: string, options: TemporalBinaryOptions, say: (line: string) => void): Promise<string> {
   const base = options.downloadUrl ?? (process.env.ELECTRIC_AGENTS_TEMPORAL_DOWNLOAD_URL?.trim() || 'https://temporal.download/cli/archive')
   const arch = process.arch === 'x64' ? 'amd64' : process.arch
-  const begun = new AbortController()
-  const slow = setTimeout(() => begun.abort(new Error('no answer in time')), options.downloadLimitMs ?? 5_000)
-  const whole = AbortSignal.timeout(300_000)
+  const overdue = new AbortController()
+  const slow = setTimeout(() => overdue.abort(new Error('no answer in time')), options.downloadLimitMs ?? 5_000)
+  const endless = setTimeout(() => overdue.abort(new Error('not there in time')), wholeDownloadLimitMs)
   try {
     const url = `${base}/v${pinnedVersion}?platform=${process.platform}&arch=${arch}`
-    const response = await fetch(url, { signal: AbortSignal.any([begun.signal, whole]) })
+    const response = await fetch(url, { signal: overdue.signal })
     if (!response.ok || response.body === null) throw new Error(`${new URL(base).host} answered ${response.status}`)
     clearTimeout(slow)
     return await intoCache(cached, async (folder) => {
@@ -129,6 +131,7 @@ async function download(cached: string, options: TemporalBinaryOptions, say: (li
     throw new Error(`${failure instanceof Error ? failure.message : String(failure)}${cause}`)
   } finally {
     clearTimeout(slow)
+    clearTimeout(endless)
   }
 }
 

@@ -68,7 +68,11 @@ export const variables = {
     what: 'Ed25519 private key (PKCS#8 PEM, line breaks may be written as `\\n`, or JWK) that signs webhooks; the same for all replicas. Kept in Postgres. The first one signs at once; another one, or none, takes over after `signingKeyOverlapMs`.',
     isSecret: true,
   },
-  service: { names: ['ELECTRIC_AGENTS_SERVICE', 'SERVICE'], default: 'default', what: 'Tenant: whose entities this server serves. At most 200 bytes.' },
+  service: {
+    names: ['ELECTRIC_AGENTS_SERVICE', 'SERVICE'],
+    default: 'default',
+    what: 'Tenant: whose entities this server serves. At most 200 bytes.',
+  },
   tenantId: {
     names: ['ELECTRIC_AGENTS_TENANT_ID', 'TENANT_ID'],
     default: 'default',

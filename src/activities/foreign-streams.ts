@@ -215,7 +215,8 @@ export async function makeStream(store: StreamStore, planned: PlannedStream, ope
     operation,
   })
   if (isRefused(verdict) && verdict.because === 'size') throw new Error(`the stream of ${planned.url} was refused: ${verdict.reason}`)
-  return verdict.outcome === 'created' ? verdict.head.tail : await endOfOurs(store, planned)
+  const isNew = verdict.outcome === 'created' && verdict.isRepeated !== true // behind a repeated one's first entry messages may stand
+  return isNew ? verdict.head.tail : await endOfOurs(store, planned)
 }
 
 /** Clients cannot make main streams: one that begins with our own first entry is ours. */

@@ -94,6 +94,8 @@ export type CreateVerdict =
       readonly head: StreamHead
       /** Of a fork that was made just now: where what it inherits ends, where the adapter knows it. */
       readonly inherited?: Offset
+      /** An earlier attempt of the same operation has made it: its tail is where it ends now. */
+      readonly isRepeated?: true
     }
   | StreamRefusal
 

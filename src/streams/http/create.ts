@@ -88,7 +88,9 @@ async function judge(
       memory.saw(path, head.tail)
       if (!mayBeOurs || !hasBody(request)) return { outcome: 'exists', head }
       if (head.tail === zeroOffset) return 'empty'
-      return { outcome: (await holdsFirstEntry(connection, path, request, head)) ? 'created' : 'exists', head } // C4
+      return (await holdsFirstEntry(connection, path, request, head))
+        ? { outcome: 'created', head, isRepeated: true } // C4
+        : { outcome: 'exists', head }
     }
     case 400:
       return refused(

@@ -91,7 +91,7 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
     const endsOf = (id: OperationId) => JSON.parse(ends.get(endsRow(id)) ?? '{"mains":[],"others":[]}') as MadeStreams // written by `copied`
     const verdicts = await parts.database.transaction((tx) => activateIn(tx, parts, operationId, batch, forks, taken, endsOf))
     parts.deliver(operationId, verdicts)
-    return travelling(verdicts.map(withBoundedList))
+    return travelling(verdicts)
   },
 
   async dropForks({ operationId }) {

@@ -110,7 +110,7 @@ async function attempted(parts: Parts, attempt: ForkAttempt, asked: readonly Ask
   if (begun.state !== 'done') return begun
   ground.announce(made)
   parts.deliver(attempt.operationId, begun.verdicts)
-  return { state: 'done', verdicts: travelling(begun.verdicts.map(withBoundedList)) }
+  return { state: 'done', verdicts: travelling(begun.verdicts) }
 }
 
 interface Attempting {

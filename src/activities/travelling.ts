@@ -3,7 +3,7 @@
  * has all that they say (of forks: all URLs).
  */
 import type { Refusal } from '../domain/errors.js'
-import type { ForkVerdict, Verdict } from '../domain/operations.js'
+import type { Verdict } from '../domain/operations.js'
 
 /** URLs that a result carries; the outcome's row has all of them. */
 const maxListedUrls = 200
@@ -12,17 +12,18 @@ const maxRefusalBytes = 512 * 1024
 /** Of a message, without its details: it may quote what the caller sent. */
 const maxMessageCharacters = 200
 
-export function withBoundedList(verdict: ForkVerdict): ForkVerdict {
+/** Without the list where that is too long; other verdicts as they are. */
+export function withBoundedList<Answer extends Verdict>(verdict: Answer): Answer {
   if (verdict.outcome !== 'forked' || (verdict.urls?.length ?? 0) <= maxListedUrls) return verdict
   const { urls: _, ...rest } = verdict
-  return rest
+  return rest as Answer // the list is optional
 }
 
 /** In their order; refusals keep what they say as long as there is room. */
 export function travelling<Answer extends Verdict>(verdicts: readonly Answer[]): readonly Answer[] {
   let left = maxRefusalBytes
   return verdicts.map((verdict) => {
-    if (verdict.outcome !== 'refused') return verdict
+    if (verdict.outcome !== 'refused') return withBoundedList(verdict)
     left -= Buffer.byteLength(JSON.stringify(verdict.refusal))
     return left >= 0 ? verdict : { ...verdict, refusal: shortened(verdict.refusal) }
   })

@@ -5,7 +5,7 @@
 import { type AgentsError, errors, type Violation } from './errors.js'
 
 /** Ids of workflows and keys of indexes are made of it. */
-export const maxOperationIdBytes = 900
+const maxOperationIdBytes = 900
 
 /** What all verdicts of a batch may weigh, where each quotes its item's URLs: beyond 2 MiB Temporal carries none, and the workflow could not end. */
 const maxVerdictBytes = 1_400_000
@@ -25,10 +25,14 @@ export function batchRefusal(batch: unknown): AgentsError | null {
   const violations = isMembers(batch)
     ? [...idViolations(batch.operationId, '/operationId'), ...itemsViolations(batch.items)]
     : [noObject('/')]
-  return violations.length === 0 ? null : errors.INVALID_BODY().withDetails(violations.slice(0, maxViolations))
+  return violations.length === 0 ? null : malformed(violations)
 }
 
+/** A refusal travels through Temporal. */
 const maxViolations = 100
+
+export const malformed = (violations: readonly Violation[]): AgentsError =>
+  errors.INVALID_BODY().withDetails(violations.slice(0, maxViolations))
 
 type Members = Readonly<Record<string, unknown>>
 

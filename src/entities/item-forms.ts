@@ -3,6 +3,7 @@
  * A malformed item is refused like a malformed body, it never fails the activity again and again.
  */
 import { z } from 'zod'
+import { malformed } from '../domain/batch-form.js'
 import { type AgentsError, errors, type Violation } from '../domain/errors.js'
 import { forkAnchors } from '../domain/fork/cut.js'
 import { shapeProblem } from '../domain/json-shape.js'
@@ -61,14 +62,11 @@ const signalForm = z.looseObject({
   permission: z.enum(['signal', 'delete']),
 })
 
-/** A refusal travels through Temporal. */
-const maxViolations = 100
-
 const refusalBy =
   (form: z.ZodType) =>
   (item: unknown, maxDepth: number): AgentsError | null => {
     const parsed = form.safeParse(item)
-    if (!parsed.success) return errors.INVALID_BODY().withDetails(parsed.error.issues.slice(0, maxViolations).map(violation))
+    if (!parsed.success) return malformed(parsed.error.issues.map(violation))
     const problem = shapeProblem(item, { maxDepth, storable: false })
     return problem === null ? null : errors.INVALID_REQUEST(problem)
   }

@@ -179,7 +179,10 @@ async function insert(tx: Transaction, streams: readonly ReadyStream[]): Promise
   return new Set(rows.map((row) => row.path as string))
 }
 
-/** Settles those whose path is taken; answers the others, whose path is free now. */
+/**
+ * Settles those whose path is taken; answers the others, whose path is free now. Where an expired stream was not released, forks read it or
+ * somebody else ended it at this moment: the next round sees which.
+ */
 async function compareWithStanding(tx: Transaction, others: readonly WantedStream[], settle: Settle): Promise<WantedStream[]> {
   if (others.length === 0) return []
   const standing = await standingAt(
@@ -192,7 +195,7 @@ async function compareWithStanding(tx: Transaction, others: readonly WantedStrea
   for (const wanted of others) {
     const found = standing.get(wanted.path)
     if (found === undefined || released.has(found.id)) settleFree(wanted, settle, free)
-    else settle(wanted, compared(found, wanted))
+    else if (!found.expired) settle(wanted, compared(found, wanted))
   }
   return free
 }
@@ -212,7 +215,7 @@ interface Standing extends StreamConfiguration {
 }
 
 function compared(found: Standing, { request }: WantedStream): CreateVerdict {
-  if (found.gone || found.expired) return refusals.pathHeld
+  if (found.gone) return refusals.pathHeld
   if (!sameConfiguration(found, request)) return refusals.otherConfiguration
   return { outcome: 'exists', head: headOf(found, found.closed) }
 }

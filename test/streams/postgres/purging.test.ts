@@ -2,6 +2,7 @@ import type { StreamPath } from '../../../src/domain/ids.js'
 import { sql } from '../../../src/registry/database.js'
 import { PostgresStreams } from '../../../src/streams/postgres/store.js'
 import { eventually } from '../../support/eventually.js'
+import { inTheWay, untilWaitedFor } from '../../support/in-the-way.js'
 import { type FreshDatabase, freshDatabase } from '../../support/postgres.js'
 
 const warned: [failure: unknown, text: string][] = []
@@ -30,4 +31,19 @@ it('a deleted stream that cannot be purged is said to be, and purged once it can
   expect(warned[0]).toEqual([expect.objectContaining({ message: 'not now' }), 'streams that are gone could not be purged'])
   await fresh.database.query(sql`DROP TRIGGER refuse ON streams`)
   await eventually(async () => (await fresh.database.query(sql`SELECT FROM streams`)).count === 0)
+})
+
+it('the path of a stream that is swept at the moment of a create is free', async () => {
+  const path = '/plain/swept' as StreamPath
+  await store.create(path, { contentType: 'text/plain', expiresAt: '2020-01-01T00:00:00Z' })
+  let created: ReturnType<typeof store.create> | undefined
+
+  await inTheWay(fresh.url, async (tx) => {
+    await tx.query('SELECT FROM streams WHERE path = $1 FOR UPDATE', [path])
+    created = store.create(path, { contentType: 'application/json' })
+    await untilWaitedFor(tx)
+    await tx.query('UPDATE streams SET path = NULL, gone_at = now(), expires_at = NULL WHERE path = $1', [path])
+  })
+
+  expect(await created).toMatchObject({ outcome: 'created', head: { contentType: 'application/json' } })
 })

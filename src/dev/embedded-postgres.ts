@@ -124,8 +124,11 @@ async function untilReady(child: Child, url: string, withinMs: number): Promise<
   }
 }
 
+/** A connection takes a handful of turns of our event loop, each as long as a busy machine makes it. */
+const connectedWithinMs = 10_000
+
 async function answers(url: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2_000 })
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectedWithinMs })
   client.on('error', () => undefined)
   try {
     await client.connect()

@@ -8,8 +8,12 @@ import type { Wire } from '../support/wire.js'
 import { findings, unpaired } from './findings.js'
 import type { Request } from './ledger.js'
 
-/** Limits with which what a dead process left is taken over within seconds. */
+/**
+ * Limits with which what a dead process left is taken over within seconds. On a busy machine leases that short end under handlers that live, also
+ * often enough in a row for their message to be given up: that it is not done here, so that every message has to be handled.
+ */
 export const quickTakeover = {
+  ELECTRIC_AGENTS_MAX_LOST_LEASES: '1000',
   ELECTRIC_AGENTS_DEADLINES_EVERY_MS: '100',
   ELECTRIC_AGENTS_WAKE_OWNED_MS: '500',
   ELECTRIC_AGENTS_DELIVERY_LIMIT_MS: '2000',

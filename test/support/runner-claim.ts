@@ -1,4 +1,5 @@
 /** One claim of a runner, and what its answer means to the shipped client (spec/07 §3.7). */
+import { orOverdue } from './overdue.js'
 import { parseWake, type Wake } from './wake.js'
 
 /** An event of a wake stream, sent back as it came. */
@@ -30,7 +31,7 @@ export async function claimWake({ url, headers, event, isLost, signal }: Claim):
       method: 'POST',
       headers: { 'content-type': 'application/json', ...headers },
       body: JSON.stringify(event),
-      signal: AbortSignal.any([signal, AbortSignal.timeout(30_000)]),
+      signal: orOverdue(signal, 30_000),
     })
     const text = await response.text()
     return isLost ? { kind: 'failed', status: 0, text: 'the answer was lost' } : meaningOf(response.status, text)

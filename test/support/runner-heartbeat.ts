@@ -3,6 +3,7 @@
  *
  * Two failures in a row: the connection to the wake stream is taken for dead.
  */
+import { orOverdue } from './overdue.js'
 import type { ClaimOutcome } from './runner-claim.js'
 
 type Counter = 'reconnect_count' | 'events_received' | 'claims_succeeded' | 'claims_skipped' | 'claims_failed'
@@ -160,7 +161,7 @@ export class RunnerHeartbeat {
         wake_stream_offset: offset(),
         diagnostics: this.#diagnostics,
       }),
-      signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
+      signal: orOverdue(signal, 10_000),
     })
     await response.arrayBuffer()
     return response.ok

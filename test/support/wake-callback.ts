@@ -1,5 +1,6 @@
 /** The three calls of a wake to the server (spec/06 §7): claim, heartbeat, done. */
 import { z } from 'zod'
+import { orOverdue } from './overdue.js'
 import { type TokenHeader, tokenHeaders, type Wake } from './wake.js'
 
 const answerForm = z.looseObject({
@@ -56,7 +57,7 @@ export class WakeCallback {
         method: 'POST',
         headers: { 'content-type': 'application/json', ...this.#headers, ...tokenHeaders(this.#token, this.#tokenHeader) },
         body: JSON.stringify(body),
-        signal: AbortSignal.any([this.#signal, AbortSignal.timeout(answerWithinMs)]),
+        signal: orOverdue(this.#signal, answerWithinMs),
       })
       return this.#read(response.status, await response.text())
     } catch (failure) {

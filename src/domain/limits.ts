@@ -71,6 +71,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_STREAM_READ_BATCH_BYTES',
     what: 'Bytes of streams that such a query brings; what a reader wants beyond its share is read for it alone.',
   },
+  keptReadBytes: {
+    default: 32 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_KEPT_READ_BYTES',
+    what: 'Memory for the beginnings of streams in Postgres that were read lately; their ends are asked for by every read.',
+  },
   maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
   maxListedRunners: { default: 1_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_RUNNERS', what: 'Rows of one list of runners.' },
   maxListedClaims: {

@@ -2,6 +2,7 @@
  * The Durable Streams protocol (spec/14) on every path that no other route has. Parses and renders; the store decides.
  * Refusals of the stream layer are `text/plain`; those of `access` go through the house's error envelope.
  */
+import { isUtf8 } from 'node:buffer'
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AgentsError } from '../../domain/errors.js'
@@ -216,14 +217,18 @@ async function read(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
 }
 
 /** What no socket takes at once would be held for a reader who never comes for it. */
-const mayStall = ({ body }: ReadResponse): boolean => body !== null && !(body instanceof Buffer && body.length < 16 * 1024)
+const mayStall = ({ body }: ReadResponse): boolean => body !== null && !(body instanceof Buffer && body.length < smallBytes)
+
+const smallBytes = 16 * 1024
 
 /** Without the members that are null. */
 function given<Names extends string>(values: Readonly<Record<Names, string | null>>): Partial<Record<Names, string>> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null)) as Partial<Record<Names, string>> // entries lose the names
 }
 
-function payloadOf({ body }: ReadResponse): Buffer | Readable | undefined {
-  if (body === null || body instanceof Buffer) return body ?? undefined
+/** A small text goes out in one piece with its head; a buffer would be a piece of its own. */
+function payloadOf({ body }: ReadResponse): string | Buffer | Readable | undefined {
+  if (body === null) return undefined
+  if (body instanceof Buffer) return body.length < smallBytes && isUtf8(body) ? body.toString() : body
   return Readable.from(body, { objectMode: false, highWaterMark: 1 }) // one chunk ahead of the client at most
 }

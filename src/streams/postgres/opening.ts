@@ -2,7 +2,7 @@
  * Opening streams to read them: what concurrent readers ask becomes one statement. Whether they may was decided before, for each request.
  *
  * O1  A stream is looked up by a statement that leaves after it was asked for: readers who wait join the next one, never one under way. So they see
- *     what was acknowledged before they asked, by any replica. Nothing is remembered.
+ *     what was acknowledged before they asked, by any replica. Only bytes that never change are remembered (`beginnings.ts`).
  * O2  A lone reader waits for nobody.
  * O3  A statement brings `maxStreamReadBatchBytes` at most. Each of its streams has an equal share, bounded too: neither many reads nor a large one
  *     hold the next statement up for long. What goes beyond its share is read for its reader alone (`readChunk`), beside the next statements.
@@ -12,23 +12,26 @@ import { errors } from '../../domain/errors.js'
 import { GroupCommit } from '../../domain/group-commit.js'
 import type { Limits } from '../../domain/limits.js'
 import { isConnectionFailure, type Queryable } from '../../registry/database.js'
-import { type ChunkBounds, type OpenedStream, openStreams, type WantedStream } from './reading.js'
+import { type Beginning, Beginnings } from './beginnings.js'
+import { type Chunk, type ChunkBounds, joined, type OpenedStream, openStreams, type StreamView, type WantedStream } from './reading.js'
 
 /** Of a reader who is alone. */
 const maxShareBytes = 256 * 1024
 /** What an entry costs, however small. */
 const bytesPerEntry = 256
 
-export type OpeningLimits = Pick<Limits, 'maxStreamReadBatch' | 'maxStreamReadBatchBytes' | 'maxWaitingReads'>
+export type OpeningLimits = Pick<Limits, 'maxStreamReadBatch' | 'maxStreamReadBatchBytes' | 'maxWaitingReads' | 'keptReadBytes'>
 
 export class Opening {
   readonly #database: Queryable
   readonly #limits: OpeningLimits
   readonly #reads: GroupCommit<WantedStream, PromiseSettledResult<OpenedStream>>
+  readonly #beginnings: Beginnings
 
   constructor(database: Queryable, limits: OpeningLimits) {
     this.#database = database
     this.#limits = limits
+    this.#beginnings = new Beginnings(limits.keptReadBytes)
     this.#reads = new GroupCommit((wanted) => this.#openAll(wanted), {
       maxBatch: limits.maxStreamReadBatch,
       maxWaiting: limits.maxWaitingReads,
@@ -39,9 +42,23 @@ export class Opening {
   /** The stream at `path`, and what of it lies behind `after`, as far as its share goes. */
   async open(path: string, after: number): Promise<OpenedStream> {
     if (path.includes('\0')) return 'missing' // refused by Postgres; no row holds it
-    const opened = await this.#reads.add({ path, after })
-    if (opened.status === 'rejected') throw opened.reason
-    return opened.value
+    const known = after === 0 ? this.#beginnings.at(path) : undefined
+    const asked = await this.#reads.add({ path, after: known?.last ?? after })
+    if (asked.status === 'rejected') throw asked.reason
+    const opened = asked.value
+    if (after !== 0) return opened
+    if (typeof opened === 'string' || (known !== undefined && known.id !== opened.view.id)) {
+      this.#beginnings.forget(path)
+      return typeof opened === 'string' ? opened : { view: opened.view, chunk: null }
+    }
+    const chunk = known === undefined ? opened.chunk : continued(opened.view, known, opened.chunk)
+    if (chunk !== null && chunk !== known) this.keep(path, opened.view, chunk)
+    return { view: opened.view, chunk }
+  }
+
+  /** Remembers what a stream begins with, where that is all of it. */
+  keep(path: string, view: StreamView, chunk: Chunk): void {
+    if (chunk.last === view.tail) this.#beginnings.keep(path, view, chunk)
   }
 
   async #openAll(wanted: readonly WantedStream[]): Promise<readonly PromiseSettledResult<OpenedStream>[]> {
@@ -66,3 +83,7 @@ export class Opening {
     return { bytes, entries: Math.ceil(bytes / bytesPerEntry) }
   }
 }
+
+/** A beginning, and what was read behind it. */
+const continued = (view: StreamView, known: Beginning, more: Chunk | null): Chunk =>
+  more === null ? known : { data: joined(view, [known.data, more.data]), last: more.last }

@@ -123,6 +123,13 @@ function chunkOf(row: Row, after: number): Chunk {
   return { data: row.data as Buffer, last }
 }
 
+/** Entries that follow each other, as one chunk of them is stored. */
+export function joined({ json }: StreamView, parts: readonly Buffer[]): Buffer {
+  return Buffer.concat(json ? parts.flatMap((part, index) => (index === 0 ? [part] : [comma, part])) : parts)
+}
+
+const comma = Buffer.from(',')
+
 export interface StreamEntries {
   readonly view: StreamView
   readonly entries: readonly Entry[]

@@ -7,7 +7,7 @@ import { nextCursor } from '../protocol/cursor.js'
 import * as refusals from '../protocol/refusals.js'
 import type { ReadRequest, ReadResponse, StreamRefusal } from '../store.js'
 import type { Opening } from './opening.js'
-import { beyondAll, type Chunk, readChunk, renew, StreamVanished, type StreamView } from './reading.js'
+import { beyondAll, type Chunk, joined, readChunk, renew, StreamVanished, type StreamView } from './reading.js'
 import { eventStream } from './serving-events.js'
 import type { Watch, Watching } from './watching.js'
 
@@ -112,6 +112,7 @@ async function catchUp(
   if (from >= view.tail) return { status: 200, headers, body: emptyBody(view) }
   const first = await firstChunk(parts, view, chunk, from)
   if (first === null) return refused(await endOf(parts, request))
+  if (from === 0 && first !== chunk) parts.opening.keep(request.path, view, first)
   if (first.last === view.tail) return { status: 200, headers, body: whole(view, first.data) }
   return { status: 200, headers, body: chunks(parts.database, view, first) }
 }
@@ -121,7 +122,7 @@ async function firstChunk({ database }: ServingParts, view: StreamView, opened: 
   if (opened?.last === view.tail) return opened
   try {
     const more = await readChunk(database, view, opened?.last ?? from, view.tail)
-    return opened === null ? more : { data: both(view, opened.data, more.data), last: more.last }
+    return opened === null ? more : { data: joined(view, [opened.data, more.data]), last: more.last }
   } catch (failure) {
     if (failure instanceof StreamVanished) return null
     throw failure
@@ -139,10 +140,6 @@ async function* chunks(database: Database, view: StreamView, first: Chunk): Asyn
     chunk = await readChunk(database, view, chunk.last, view.tail)
   }
   if (view.json) yield Buffer.from(']')
-}
-
-function both(view: StreamView, first: Buffer, second: Buffer): Buffer {
-  return Buffer.concat([first, Buffer.from(view.json ? ',' : ''), second])
 }
 
 const whole = (view: StreamView, data: Buffer): Buffer => (view.json ? Buffer.concat([Buffer.from('['), data, Buffer.from(']')]) : data)
@@ -198,17 +195,11 @@ async function waitForData(
           etag: etagOf(view, seen.tail, end),
           ...cursor,
         },
-        body: data,
+        body: whole(view, data),
       }
     }
     if (view.closed) return { status: 204, headers: { ...atTail(view), ...cursor }, body: null } // D2: read after it was seen closed, so nothing is left
   }
-}
-
-function joined(view: StreamView, parts: readonly Buffer[]): Buffer {
-  if (!view.json) return Buffer.concat(parts)
-  const comma = Buffer.from(',')
-  return Buffer.concat([Buffer.from('['), ...parts.flatMap((part, index) => (index === 0 ? [part] : [comma, part])), Buffer.from(']')])
 }
 
 /** Deleted under the reader: 410 while forks hold the path, else 404, also when another stream stands there by now. */

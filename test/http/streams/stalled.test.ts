@@ -6,7 +6,7 @@ import { startStreamApp } from '../../support/stream-app.js'
 
 it('a reader that takes nothing is cut off, and one that waits for news is not', async () => {
   const fresh = await freshDatabase()
-  const app = await startStreamApp(fresh.url, { readStallMs: 600, sseKeepAliveMs: 150 })
+  const app = await startStreamApp(fresh.url, { readStallMs: 3_000, sseKeepAliveMs: 150 })
   const path = `${app.url}/test/large`
   await fetch(path, { method: 'PUT', headers: { 'content-type': 'text/plain' } })
   for (let entry = 0; entry < 16; entry += 1)

@@ -6,7 +6,7 @@ import type { OpenedStream } from '../../../src/streams/postgres/reading.js'
 import { eventually } from '../../support/eventually.js'
 import { type FreshDatabase, freshDatabase } from '../../support/postgres.js'
 import { type StreamApp, startStreamApp } from '../../support/stream-app.js'
-import { created, get, head, json, newPath, post, text } from './protocol-client.js'
+import { created, get, head, items, json, newPath, post, remove, text } from './protocol-client.js'
 
 let fresh: FreshDatabase
 let app: StreamApp
@@ -25,6 +25,8 @@ interface Gated {
   readonly opening: Opening
   /** The streams of each statement that was asked for. */
   readonly asked: (readonly string[])[]
+  /** Behind which of their entries. */
+  readonly behind: (readonly number[])[]
   /** From now on statements wait until they are let go. */
   hold(): void
   letGo(): void
@@ -32,12 +34,14 @@ interface Gated {
 
 function gated(limits: Partial<OpeningLimits> = {}, refuses: (paths: readonly string[]) => boolean = () => false): Gated {
   const asked: (readonly string[])[] = []
+  const behind: (readonly number[])[] = []
   let waiting: (() => void)[] | null = null
   const database: Queryable = {
     tenant: fresh.database.tenant,
     query: async (statement, options) => {
       const paths = statement.values[0] as readonly string[]
       asked.push(paths)
+      behind.push(statement.values[1] as readonly number[])
       const answer = fresh.database.query(statement, options) // sent at once; its answer is what waits
       answer.catch(() => undefined)
       if (waiting !== null) await new Promise<void>((go) => waiting?.push(go))
@@ -48,6 +52,7 @@ function gated(limits: Partial<OpeningLimits> = {}, refuses: (paths: readonly st
   return {
     opening: new Opening(database, { ...defaultLimits, ...limits }),
     asked,
+    behind,
     hold: () => {
       waiting = []
     },
@@ -147,6 +152,92 @@ describe('opening streams', () => {
     const opened = await Promise.allSettled([path, path, path].map((one) => opening.open(one, 0)))
 
     expect(opened.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected'])
+  })
+})
+
+describe('what a stream begins with', () => {
+  it('is brought once, and after that what follows it', async () => {
+    const [array, bytes] = [await created(app.url, newPath(), json, '[1,2]'), await created(app.url, newPath(), text, 'abc')]
+    const { opening, behind } = gated()
+    const read = async () => [dataOf(await opening.open(array, 0)), dataOf(await opening.open(bytes, 0))]
+
+    expect([await read(), await read()]).toEqual([
+      ['1,2', 'abc'],
+      ['1,2', 'abc'],
+    ])
+    await post(app.url, array, json, '3')
+    await post(app.url, bytes, text, 'def')
+    expect([await read(), await read()]).toEqual([
+      ['1,2,3', 'abcdef'],
+      ['1,2,3', 'abcdef'],
+    ])
+    expect(dataOf(await opening.open(array, 1))).toBe('3') // who resumes asks for what he wants
+    expect(behind.flat()).toEqual([0, 0, 1, 1, 1, 1, 2, 2, 1])
+  })
+
+  it('is brought each time where it has no room, or is not all of the stream', async () => {
+    const [small, large] = [await created(app.url, newPath(), text, 'small'), await created(app.url, newPath(), text, 'x'.repeat(600))]
+    await post(app.url, large, text, 'y'.repeat(600))
+    const [narrow, short] = [gated({ keptReadBytes: 400 }), gated({ maxStreamReadBatchBytes: 1_000 })]
+
+    for (let time = 0; time < 2; time += 1) {
+      expect(dataOf(await narrow.opening.open(small, 0))).toBe('small')
+      expect(dataOf(await short.opening.open(large, 0))).toBe('x'.repeat(600))
+    }
+    expect([narrow.behind, short.behind]).toEqual([
+      [[0], [0]],
+      [[0], [0]],
+    ])
+  })
+
+  it('is not that of another stream at its path, shorter, as long, or longer', async () => {
+    const path = newPath()
+    const seen: (readonly unknown[])[] = []
+    for (const content of ['[1,2,3]', '[4]', '[5,6,7]', '[8,9,10]', '[]', '[11,12,13,14]']) {
+      await created(app.url, path, json, content)
+      seen.push(await items(app.url, path), await items(app.url, path))
+      await post(app.url, path, json, '0')
+      seen.push(await items(app.url, path))
+      await remove(app.url, path)
+    }
+
+    const contents = [[1, 2, 3], [4], [5, 6, 7], [8, 9, 10], [], [11, 12, 13, 14]]
+    expect(seen).toEqual(contents.flatMap((content) => [content, content, [...content, 0]]))
+    expect((await get(app.url, path)).status).toBe(404)
+  })
+
+  it('is a fork’s own, and grows with it', async () => {
+    const source = await created(app.url, newPath(), json, '1')
+    for (const more of ['2', '3']) await post(app.url, source, json, more)
+    const fork = await created(app.url, newPath(), {
+      ...json,
+      'stream-forked-from': source,
+      'stream-fork-offset': '0000000000000000_0000000000000002',
+    })
+    const read = async () => [await items(app.url, source), await items(app.url, fork)]
+
+    expect([await read(), await read()]).toEqual([
+      [
+        [1, 2, 3],
+        [1, 2],
+      ],
+      [
+        [1, 2, 3],
+        [1, 2],
+      ],
+    ])
+    await post(app.url, fork, json, '"fork"')
+    await post(app.url, source, json, '"source"')
+    expect([await read(), await read()]).toEqual([
+      [
+        [1, 2, 3, 'source'],
+        [1, 2, 'fork'],
+      ],
+      [
+        [1, 2, 3, 'source'],
+        [1, 2, 'fork'],
+      ],
+    ])
   })
 })
 

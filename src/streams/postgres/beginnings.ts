@@ -1,0 +1,45 @@
+/**
+ * What streams begin with, as this process read it last: whoever follows an entity reads its stream from the start, again and again.
+ *
+ * B1  Entries never change, and no other stream gets this one's id: the bytes stay right for ever. Whether the stream is there, who stands at its path,
+ *     and where it ends is asked anew for every read (`opening.ts` O1).
+ * B2  Bounded in bytes. What is not here is read: dropping it at any time costs a read.
+ */
+import { LRUCache } from 'lru-cache'
+import type { Chunk, StreamView } from './reading.js'
+
+/** A larger one comes in several chunks. */
+const maxBeginningBytes = 1024 * 1024
+/** What a beginning takes beside its bytes. */
+const overheadBytes = 512
+
+export interface Beginning extends Chunk {
+  /** Of the stream. */
+  readonly id: number
+}
+
+export class Beginnings {
+  readonly #kept: LRUCache<string, Beginning>
+
+  constructor(maxBytes: number) {
+    this.#kept = new LRUCache({
+      maxSize: maxBytes,
+      maxEntrySize: Math.min(maxBytes, maxBeginningBytes + overheadBytes),
+      sizeCalculation: ({ data }, path) => data.length + 2 * path.length + overheadBytes,
+    })
+  }
+
+  at(path: string): Beginning | undefined {
+    return this.#kept.get(path)
+  }
+
+  keep(path: string, { id }: StreamView, { data, last }: Chunk): void {
+    const own = Buffer.allocUnsafeSlow(data.length) // of no larger piece of memory, which it would hold
+    data.copy(own)
+    this.#kept.set(path, { id, data: own, last })
+  }
+
+  forget(path: string): void {
+    this.#kept.delete(path)
+  }
+}

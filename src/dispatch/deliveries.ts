@@ -88,6 +88,10 @@ export class Deliveries {
   readonly #delivered: GroupCommit<string, true>
   /** What waits in a lane: once is enough. */
   readonly #waiting = new Set<string>()
+  /** What this process carries out by itself, from its place in a lane to the end of its attempt: how many attempts of each. */
+  readonly #carried = new Map<string, number>()
+  /** What Temporal has asked for: an activity that it takes for dead, because this process is busy, is asked for again. */
+  readonly #redeliveries = new Map<string, Promise<RedeliveryVerdict>>()
   #isClosed = false
 
   constructor(parts: DeliveriesParts) {
@@ -125,8 +129,18 @@ export class Deliveries {
     return verdict
   }
 
-  /** The next attempt of a wake that still waits for one. */
+  /**
+   * The next attempt of a wake that still waits for one. Where Temporal comes late, as after a restart with much to do, this process has it in hand by
+   * its row's deadline: a second attempt beside that one would only be fenced. If that one fails, it is handed over again (L5).
+   */
   async redeliver(wakeId: string): Promise<RedeliveryVerdict> {
+    if (this.#carried.has(wakeId)) return { state: 'over' }
+    const asked = this.#redeliveries.get(wakeId) ?? this.#attemptNext(wakeId).finally(() => this.#redeliveries.delete(wakeId))
+    this.#redeliveries.set(wakeId, asked)
+    return await asked
+  }
+
+  async #attemptNext(wakeId: string): Promise<RedeliveryVerdict> {
     const wake = await undeliveredWake(this.#parts.database, wakeId)
     return wake === null ? { state: 'over' } : await this.attempt(wake)
   }
@@ -135,17 +149,29 @@ export class Deliveries {
     this.#isClosed = true
     this.#lanes.clear()
     this.#waiting.clear()
+    this.#carried.clear()
     await this.#lanes.drained()
   }
 
   /** A refused one waits for its row's deadline. */
   #line(wake: StartedWake): void {
-    this.#waiting.add(wake.wakeId)
+    const { wakeId } = wake
+    this.#waiting.add(wakeId)
+    this.#carry(wakeId, 1)
     const isTaken = this.#lanes.add(originOf(wake), async () => {
-      this.#waiting.delete(wake.wakeId)
+      this.#waiting.delete(wakeId)
       await this.#deliverAndHandOver(wake)
+      this.#carry(wakeId, -1)
     })
-    if (!isTaken) this.#waiting.delete(wake.wakeId)
+    if (isTaken) return
+    this.#waiting.delete(wakeId)
+    this.#carry(wakeId, -1)
+  }
+
+  #carry(wakeId: string, more: 1 | -1): void {
+    const attempts = (this.#carried.get(wakeId) ?? 0) + more
+    if (attempts > 0) this.#carried.set(wakeId, attempts)
+    else this.#carried.delete(wakeId)
   }
 
   async #deliverAndHandOver(wake: StartedWake): Promise<void> {

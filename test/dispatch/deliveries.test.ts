@@ -20,6 +20,7 @@ let dispatch: Dispatch
 let receiver: Server
 let target = ''
 let answer: object = { ok: true }
+let mayAnswer: Promise<unknown> = Promise.resolve()
 const started: StartedWake[] = []
 const received: string[] = []
 const warned: unknown[] = []
@@ -32,7 +33,7 @@ beforeAll(async () => {
     request.on('end', () => {
       const { wake_id } = JSON.parse(Buffer.concat(chunks).toString('utf8')) as { readonly wake_id: string }
       received.push(wake_id)
-      response.end(JSON.stringify(answer))
+      mayAnswer.then(() => response.end(JSON.stringify(answer))).catch(() => response.destroy())
     })
   })
   await new Promise<void>((listening) => receiver.listen(0, '127.0.0.1', listening))
@@ -114,6 +115,41 @@ it('a wake that is handed over again while it waits is delivered once', async ()
 
   await eventually(() => timesReceived(wake) === 1)
   await dispatch.deliveries.attempt(await aWake('after')) // whatever was begun before it has been carried out
+  expect(timesReceived(wake)).toBe(1)
+})
+
+/** The receiver answers only when this is called. */
+function answersLater(): () => void {
+  let letAnswer: () => void = () => undefined
+  mayAnswer = new Promise<void>((resolve) => {
+    letAnswer = resolve
+  })
+  return letAnswer
+}
+
+it('a wake that this process delivers by its own is not delivered for Temporal beside that', async () => {
+  const wake = await aWake('in-hand')
+  const letAnswer = answersLater()
+
+  dispatch.deliveries.deliver([wake])
+  await eventually(() => timesReceived(wake) === 1)
+
+  expect(await dispatch.deliveries.redeliver(wake.wakeId)).toEqual({ state: 'over' })
+  letAnswer()
+  await dispatch.deliveries.attempt(await aWake('after-in-hand'))
+  expect(timesReceived(wake)).toBe(1)
+})
+
+it('an activity that asks again for a delivery that is under way hears what becomes of it', async () => {
+  const wake = await aWake('asked-again')
+  const letAnswer = answersLater()
+
+  const first = dispatch.deliveries.redeliver(wake.wakeId)
+  await eventually(() => timesReceived(wake) === 1)
+  const second = dispatch.deliveries.redeliver(wake.wakeId)
+  letAnswer()
+
+  expect(await Promise.all([first, second])).toEqual([{ state: 'over' }, { state: 'over' }])
   expect(timesReceived(wake)).toBe(1)
 })
 

@@ -144,6 +144,8 @@ export class Database implements Queryable {
   readonly #pool: pg.Pool
   readonly #holdMs: number
   readonly #incarnations = new WeakMap<object, string>()
+  #latest: string | undefined
+  #era = 0
 
   constructor(options: DatabaseOptions) {
     this.tenant = options.tenant
@@ -159,13 +161,28 @@ export class Database implements Queryable {
       pipeline: true, // D7; unknown to the types of `pg`
       onConnect: async (client) => {
         await client.query(planning)
-        this.#incarnations.set(client, await incarnationOf(client))
+        this.#knows(client, await incarnationOf(client))
       },
       ...(options.options === undefined ? {} : { options: options.options }),
     })
     this.#pool.on('error', (failure) => options.onIdleFailure?.(failure))
     // A connection that breaks while it is in use says so as an event too, and an unheard 'error' event ends the process; its statement rejects.
     this.#pool.on('connect', (client) => client.on('error', () => undefined))
+  }
+
+  /**
+   * Grows before anything is answered by a Postgres that has begun anew, after a crash or in another place: where it commits without waiting for its disk
+   * or its standby, what was read before may be gone, and other things stand in its place.
+   */
+  get era(): number {
+    return this.#era
+  }
+
+  #knows(client: object, incarnation: string): void {
+    this.#incarnations.set(client, incarnation)
+    if (incarnation === this.#latest) return
+    this.#latest = incarnation
+    this.#era += 1
   }
 
   async query(statement: Statement, options?: { readonly binary?: boolean }) {

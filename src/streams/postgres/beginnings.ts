@@ -1,12 +1,12 @@
 /**
  * What streams begin with, as this process read it last: whoever follows an entity reads its stream from the start, again and again.
  *
- * B1  Entries never change, and no other stream gets this one's id: the bytes stay right for ever. Whether the stream is there, who stands at its path,
- *     and where it ends is asked anew for every read (`opening.ts` O1).
+ * B1  Entries never change, and no other stream gets this one's id: the bytes stay right, unless Postgres begins anew and has lost some of them
+ *     (`Database.era`). Whether the stream is there, who stands at its path, and where it ends is asked anew for every read (`opening.ts` O1).
  * B2  Bounded in bytes. What is not here is read: dropping it at any time costs a read.
  */
 import { LRUCache } from 'lru-cache'
-import type { Chunk, StreamView } from './reading.js'
+import type { Chunk } from './reading.js'
 
 /** A larger one comes in several chunks. */
 const maxBeginningBytes = 1024 * 1024
@@ -16,6 +16,8 @@ const overheadBytes = 512
 export interface Beginning extends Chunk {
   /** Of the stream. */
   readonly id: number
+  /** Of the database, when it was read. */
+  readonly era: number
 }
 
 export class Beginnings {
@@ -33,10 +35,11 @@ export class Beginnings {
     return this.#kept.get(path)
   }
 
-  keep(path: string, { id }: StreamView, { data, last }: Chunk): void {
+  keep(path: string, beginning: Beginning): void {
+    const { data } = beginning
     const own = Buffer.allocUnsafeSlow(data.length) // of no larger piece of memory, which it would hold
     data.copy(own)
-    this.#kept.set(path, { id, data: own, last })
+    this.#kept.set(path, { ...beginning, data: own })
   }
 
   forget(path: string): void {

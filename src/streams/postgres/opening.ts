@@ -11,7 +11,7 @@
 import { errors } from '../../domain/errors.js'
 import { GroupCommit } from '../../domain/group-commit.js'
 import type { Limits } from '../../domain/limits.js'
-import { isConnectionFailure, type Queryable } from '../../registry/database.js'
+import { type Database, isConnectionFailure } from '../../registry/database.js'
 import { type Beginning, Beginnings } from './beginnings.js'
 import { type Chunk, type ChunkBounds, joined, type OpenedStream, openStreams, type StreamView, type WantedStream } from './reading.js'
 
@@ -22,13 +22,16 @@ const bytesPerEntry = 256
 
 export type OpeningLimits = Pick<Limits, 'maxStreamReadBatch' | 'maxStreamReadBatchBytes' | 'maxWaitingReads' | 'keptReadBytes'>
 
+/** A stream as it was opened, and in which era of the database. */
+export type Opened = (Exclude<OpenedStream, string> & { readonly era: number }) | Extract<OpenedStream, string>
+
 export class Opening {
-  readonly #database: Queryable
+  readonly #database: Pick<Database, 'tenant' | 'query' | 'era'>
   readonly #limits: OpeningLimits
   readonly #reads: GroupCommit<WantedStream, PromiseSettledResult<OpenedStream>>
   readonly #beginnings: Beginnings
 
-  constructor(database: Queryable, limits: OpeningLimits) {
+  constructor(database: Pick<Database, 'tenant' | 'query' | 'era'>, limits: OpeningLimits) {
     this.#database = database
     this.#limits = limits
     this.#beginnings = new Beginnings(limits.keptReadBytes)
@@ -40,25 +43,28 @@ export class Opening {
   }
 
   /** The stream at `path`, and what of it lies behind `after`, as far as its share goes. */
-  async open(path: string, after: number): Promise<OpenedStream> {
+  async open(path: string, after: number): Promise<Opened> {
     if (path.includes('\0')) return 'missing' // refused by Postgres; no row holds it
-    const known = after === 0 ? this.#beginnings.at(path) : undefined
+    const { era } = this.#database
+    const kept = after === 0 ? this.#beginnings.at(path) : undefined
+    const known = kept?.era === era ? kept : undefined
     const asked = await this.#reads.add({ path, after: known?.last ?? after })
     if (asked.status === 'rejected') throw asked.reason
     const opened = asked.value
-    if (after !== 0) return opened
-    if (typeof opened === 'string' || (known !== undefined && known.id !== opened.view.id)) {
-      this.#beginnings.forget(path)
-      return typeof opened === 'string' ? opened : { view: opened.view, chunk: null }
+    if (typeof opened === 'string') {
+      if (after === 0) this.#beginnings.forget(path)
+      return opened
     }
-    const chunk = known === undefined ? opened.chunk : continued(opened.view, known, opened.chunk)
-    if (chunk !== null && chunk !== known) this.keep(path, opened.view, chunk)
-    return { view: opened.view, chunk }
+    const { view } = opened
+    if (known === undefined) return { ...opened, era }
+    if (known.id !== view.id || this.#database.era !== era) return { view, chunk: null, era } // of another stream, or maybe of other entries
+    return { view, chunk: continued(view, known, opened.chunk), era }
   }
 
   /** Remembers what a stream begins with, where that is all of it. */
-  keep(path: string, view: StreamView, chunk: Chunk): void {
-    if (chunk.last === view.tail) this.#beginnings.keep(path, view, chunk)
+  keep(path: string, { view, era }: { readonly view: StreamView; readonly era: number }, chunk: Chunk): void {
+    if (chunk.last !== view.tail || chunk === this.#beginnings.at(path)) return
+    this.#beginnings.keep(path, { id: view.id, era, ...chunk })
   }
 
   async #openAll(wanted: readonly WantedStream[]): Promise<readonly PromiseSettledResult<OpenedStream>[]> {

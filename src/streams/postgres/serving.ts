@@ -48,6 +48,7 @@ interface Opened {
   readonly view: StreamView
   readonly start: Start
   readonly chunk: Chunk | null
+  readonly era: number
 }
 
 /** §2.4: existence, then the parameters. A read is a use of the stream, whatever it answers (spec/14 §1.5). */
@@ -101,9 +102,10 @@ async function serveCatchUp(parts: ServingParts, request: ReadRequest): Promise<
 async function catchUp(
   parts: ServingParts,
   request: ReadRequest,
-  { view, start, chunk }: Opened,
+  opened: Opened,
   extra: Readonly<Record<string, string>>,
 ): Promise<ReadResponse> {
+  const { view, start, chunk } = opened
   const from = startPosition(start, view)
   const etag = etagOf(view, from, view.tail)
   if (request.ifNoneMatch !== undefined && matches(request.ifNoneMatch, etag))
@@ -112,7 +114,7 @@ async function catchUp(
   if (from >= view.tail) return { status: 200, headers, body: emptyBody(view) }
   const first = await firstChunk(parts, view, chunk, from)
   if (first === null) return refused(await endOf(parts, request))
-  if (from === 0 && first !== chunk) parts.opening.keep(request.path, view, first)
+  if (from === 0) parts.opening.keep(request.path, opened, first)
   if (first.last === view.tail) return { status: 200, headers, body: whole(view, first.data) }
   return { status: 200, headers, body: chunks(parts.database, view, first) }
 }

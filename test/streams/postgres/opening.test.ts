@@ -1,6 +1,6 @@
 /** Readers share the statements that open their streams (opening.ts). The database is real; a gate before it holds and counts statements. */
 import { defaultLimits } from '../../../src/domain/limits.js'
-import type { Queryable } from '../../../src/registry/database.js'
+import { type Database, sql } from '../../../src/registry/database.js'
 import { Opening, type OpeningLimits } from '../../../src/streams/postgres/opening.js'
 import type { OpenedStream } from '../../../src/streams/postgres/reading.js'
 import { eventually } from '../../support/eventually.js'
@@ -30,14 +30,20 @@ interface Gated {
   /** From now on statements wait until they are let go. */
   hold(): void
   letGo(): void
+  /** As a Postgres that has crashed. */
+  beginAnew(): void
 }
 
 function gated(limits: Partial<OpeningLimits> = {}, refuses: (paths: readonly string[]) => boolean = () => false): Gated {
   const asked: (readonly string[])[] = []
   const behind: (readonly number[])[] = []
   let waiting: (() => void)[] | null = null
-  const database: Queryable = {
+  let era = 1
+  const database: Pick<Database, 'tenant' | 'query' | 'era'> = {
     tenant: fresh.database.tenant,
+    get era() {
+      return era
+    },
     query: async (statement, options) => {
       const paths = statement.values[0] as readonly string[]
       asked.push(paths)
@@ -61,7 +67,17 @@ function gated(limits: Partial<OpeningLimits> = {}, refuses: (paths: readonly st
       waiting = null
       for (const go of held) go()
     },
+    beginAnew: () => {
+      era += 1
+    },
   }
+}
+
+/** As a read from the start does it: what was opened is kept. */
+async function readFrom(opening: Opening, path: string): Promise<string | null> {
+  const opened = await opening.open(path, 0)
+  if (typeof opened !== 'string' && opened.chunk !== null) opening.keep(path, opened, opened.chunk)
+  return dataOf(opened)
 }
 
 const tailOf = (opened: OpenedStream) => (typeof opened === 'string' ? opened : opened.view.tail)
@@ -159,7 +175,7 @@ describe('what a stream begins with', () => {
   it('is brought once, and after that what follows it', async () => {
     const [array, bytes] = [await created(app.url, newPath(), json, '[1,2]'), await created(app.url, newPath(), text, 'abc')]
     const { opening, behind } = gated()
-    const read = async () => [dataOf(await opening.open(array, 0)), dataOf(await opening.open(bytes, 0))]
+    const read = async () => [await readFrom(opening, array), await readFrom(opening, bytes)]
 
     expect([await read(), await read()]).toEqual([
       ['1,2', 'abc'],
@@ -181,13 +197,35 @@ describe('what a stream begins with', () => {
     const [narrow, short] = [gated({ keptReadBytes: 400 }), gated({ maxStreamReadBatchBytes: 1_000 })]
 
     for (let time = 0; time < 2; time += 1) {
-      expect(dataOf(await narrow.opening.open(small, 0))).toBe('small')
-      expect(dataOf(await short.opening.open(large, 0))).toBe('x'.repeat(600))
+      expect(await readFrom(narrow.opening, small)).toBe('small')
+      expect(await readFrom(short.opening, large)).toBe('x'.repeat(600))
     }
     expect([narrow.behind, short.behind]).toEqual([
       [[0], [0]],
       [[0], [0]],
     ])
+  })
+
+  it('is read again when Postgres has begun anew: it may have lost what was read', async () => {
+    const path = await created(app.url, newPath(), text, 'lost')
+    const { opening, beginAnew, hold, letGo, behind } = gated()
+    const replace = async (bytes: string) =>
+      await fresh.database.query(sql`
+        UPDATE stream_entries SET data = ${Buffer.from(bytes)} WHERE stream_id = (SELECT id FROM streams WHERE path = ${path})`)
+    expect([await readFrom(opening, path), await readFrom(opening, path)]).toEqual(['lost', 'lost'])
+
+    await replace('other')
+    beginAnew()
+    expect([await readFrom(opening, path), await readFrom(opening, path)]).toEqual(['other', 'other'])
+
+    hold()
+    const under = readFrom(opening, path)
+    await eventually(() => behind.length === 5)
+    await replace('third')
+    beginAnew()
+    letGo()
+    expect([await under, await readFrom(opening, path)]).toEqual([null, 'third']) // null: whoever serves it reads it for himself
+    expect(behind.flat()).toEqual([0, 1, 0, 1, 1, 0])
   })
 
   it('is not that of another stream at its path, shorter, as long, or longer', async () => {

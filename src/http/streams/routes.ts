@@ -213,7 +213,9 @@ async function read(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
     ...given({ ifNoneMatch: request.headers['if-none-match'] ?? null }),
   })
   if (mayStall(response)) reply.raw.setTimeout(parts.limits.readStallMs, () => reply.raw.destroy())
-  return await reply.code(response.status).headers(response.headers).send(payloadOf(response))
+  const payload = payloadOf(response)
+  if (typeof payload === 'string') reply.serializer(asItIs) // without one fastify adds a charset to the type of a text
+  return await reply.code(response.status).headers(response.headers).send(payload)
 }
 
 /** What no socket takes at once would be held for a reader who never comes for it. */
@@ -225,6 +227,8 @@ const smallBytes = 16 * 1024
 function given<Names extends string>(values: Readonly<Record<Names, string | null>>): Partial<Record<Names, string>> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null)) as Partial<Record<Names, string>> // entries lose the names
 }
+
+const asItIs = (text: string): string => text
 
 /** A small text goes out in one piece with its head; a buffer would be a piece of its own. */
 function payloadOf({ body }: ReadResponse): string | Buffer | Readable | undefined {

@@ -99,6 +99,23 @@ describe('a catch-up read', () => {
     expect(await (await get(app.url, path)).text()).toBe(`[${body}]`)
   })
 
+  it.each([
+    ['application/json', '[1]', '[1]'],
+    ['application/json', '[]', '[]'],
+    ['application/vnd.house+json', '{"a":1}', '{"a":1}'],
+    ['text/plain', 'é', 'é'],
+    ['text/plain', 'x'.repeat(20_000), 'x'.repeat(20_000)],
+    ['application/octet-stream', Buffer.from([0xff, 0xfe]), Buffer.from([0xff, 0xfe])],
+  ])('are answered in their own type, with nothing added: %s', async (type, sent, stored) => {
+    const path = await created(app.url, newPath(), { 'content-type': type }, sent)
+
+    const response = await get(app.url, path)
+
+    const bytes = Buffer.from(await response.arrayBuffer())
+    expect([response.headers.get('content-type'), bytes.equals(Buffer.from(stored as string))]).toEqual([type, true])
+    expect(response.headers.get('content-length')).toBe(String(bytes.length))
+  })
+
   it('of bytes returns exactly what was appended, with 10 MB in one entry', async () => {
     const path = await created(app.url, newPath(), { 'content-type': 'image/png' }, Buffer.from([0, 255, 10, 13]))
     const large = Buffer.alloc(10 * 1024 * 1024, 'abcdefg\u0000')

@@ -1,5 +1,5 @@
 /** One claim of a runner, and what its answer means to the shipped client (spec/07 §3.7). */
-import { orOverdue } from './overdue.js'
+import { orOverdue } from '../../src/dev/echo/overdue.js'
 import { parseWake, type Wake } from './wake.js'
 
 /** An event of a wake stream, sent back as it came. */

@@ -3,7 +3,7 @@
  *
  * Two failures in a row: the connection to the wake stream is taken for dead.
  */
-import { orOverdue } from './overdue.js'
+import { orOverdue } from '../../src/dev/echo/overdue.js'
 import type { ClaimOutcome } from './runner-claim.js'
 
 type Counter = 'reconnect_count' | 'events_received' | 'claims_succeeded' | 'claims_skipped' | 'claims_failed'

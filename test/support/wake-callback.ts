@@ -1,6 +1,7 @@
 /** The three calls of a wake to the server (spec/06 §7): claim, heartbeat, done. */
+
 import { z } from 'zod'
-import { orOverdue } from './overdue.js'
+import { orOverdue } from '../../src/dev/echo/overdue.js'
 import { type TokenHeader, tokenHeaders, type Wake } from './wake.js'
 
 const answerForm = z.looseObject({

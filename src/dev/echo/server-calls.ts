@@ -6,6 +6,7 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import { z } from 'zod'
+import { orOverdue } from './overdue.js'
 import { jsonOf, parseEvents, type StreamEvent, type Wake, type WrittenEvent } from './wake.js'
 
 /** The server does not want to hear this any more: the wake is over, or somebody else's. */
@@ -136,17 +137,10 @@ export class ServerCalls {
 
   async #attempt(path: string, { method, headers, body }: Sent): Promise<Response | Error> {
     try {
-      const signal = AbortSignal.any([this.#signal, abortedIn(answerWithinMs)])
+      const signal = orOverdue(this.#signal, answerWithinMs)
       return await fetch(this.#serverUrl + path, { method, headers: { ...headers }, body: body ?? null, signal })
     } catch (failure) {
       return failure instanceof Error ? failure : new Error(String(failure))
     }
   }
-}
-
-/** A timer holds it: Node lets go of an `AbortSignal.timeout` that only an `AbortSignal.any` depends on, and a collected one never comes. */
-function abortedIn(ms: number): AbortSignal {
-  const overdue = new AbortController()
-  setTimeout(() => overdue.abort(new Error(`no answer within ${ms / 1_000} s`)), ms).unref()
-  return overdue.signal
 }

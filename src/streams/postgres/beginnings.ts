@@ -36,13 +36,14 @@ export class Beginnings {
   }
 
   keep(path: string, beginning: Beginning): void {
-    const { data } = beginning
-    const own = Buffer.allocUnsafeSlow(data.length) // of no larger piece of memory, which it would hold
-    data.copy(own)
-    this.#kept.set(path, { ...beginning, data: own })
+    this.#kept.set(path, { ...beginning, data: alone(beginning.data) })
   }
+}
 
-  forget(path: string): void {
-    this.#kept.delete(path)
-  }
+/** In memory of its own: a piece of a larger one would hold all of that. */
+function alone(data: Buffer): Buffer {
+  if (data.buffer.byteLength === data.length) return data
+  const own = Buffer.allocUnsafeSlow(data.length)
+  data.copy(own)
+  return own
 }

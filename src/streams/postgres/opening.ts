@@ -11,7 +11,7 @@
 import { errors } from '../../domain/errors.js'
 import { GroupCommit } from '../../domain/group-commit.js'
 import type { Limits } from '../../domain/limits.js'
-import { type Database, isConnectionFailure } from '../../registry/database.js'
+import { type Database, isConnectionFailure, type Queryable } from '../../registry/database.js'
 import { type Beginning, Beginnings } from './beginnings.js'
 import { type Chunk, type ChunkBounds, joined, type OpenedStream, openStreams, type StreamView, type WantedStream } from './reading.js'
 
@@ -22,16 +22,19 @@ const bytesPerEntry = 256
 
 export type OpeningLimits = Pick<Limits, 'maxStreamReadBatch' | 'maxStreamReadBatchBytes' | 'maxWaitingReads' | 'keptReadBytes'>
 
+/** Whoever remembers what it has read must know the era. */
+export type ReadDatabase = Queryable & Pick<Database, 'era'>
+
 /** A stream as it was opened, and in which era of the database. */
 export type Opened = (Exclude<OpenedStream, string> & { readonly era: number }) | Extract<OpenedStream, string>
 
 export class Opening {
-  readonly #database: Pick<Database, 'tenant' | 'query' | 'era'>
+  readonly #database: ReadDatabase
   readonly #limits: OpeningLimits
   readonly #reads: GroupCommit<WantedStream, PromiseSettledResult<OpenedStream>>
   readonly #beginnings: Beginnings
 
-  constructor(database: Pick<Database, 'tenant' | 'query' | 'era'>, limits: OpeningLimits) {
+  constructor(database: ReadDatabase, limits: OpeningLimits) {
     this.#database = database
     this.#limits = limits
     this.#beginnings = new Beginnings(limits.keptReadBytes)
@@ -51,10 +54,7 @@ export class Opening {
     const asked = await this.#reads.add({ path, after: known?.last ?? after })
     if (asked.status === 'rejected') throw asked.reason
     const opened = asked.value
-    if (typeof opened === 'string') {
-      if (after === 0) this.#beginnings.forget(path)
-      return opened
-    }
+    if (typeof opened === 'string') return opened
     const { view } = opened
     if (known === undefined) return { ...opened, era }
     if (known.id !== view.id || this.#database.era !== era) return { view, chunk: null, era } // of another stream, or maybe of other entries

@@ -1,7 +1,8 @@
 /** Readers share the statements that open their streams (opening.ts). The database is real; a gate before it holds and counts statements. */
+import { offsetOf } from '../../../src/domain/ids.js'
 import { defaultLimits } from '../../../src/domain/limits.js'
-import { type Database, sql } from '../../../src/registry/database.js'
-import { Opening, type OpeningLimits } from '../../../src/streams/postgres/opening.js'
+import { sql } from '../../../src/registry/database.js'
+import { Opening, type OpeningLimits, type ReadDatabase } from '../../../src/streams/postgres/opening.js'
 import type { OpenedStream } from '../../../src/streams/postgres/reading.js'
 import { eventually } from '../../support/eventually.js'
 import { type FreshDatabase, freshDatabase } from '../../support/postgres.js'
@@ -39,7 +40,7 @@ function gated(limits: Partial<OpeningLimits> = {}, refuses: (paths: readonly st
   const behind: (readonly number[])[] = []
   let waiting: (() => void)[] | null = null
   let era = 1
-  const database: Pick<Database, 'tenant' | 'query' | 'era'> = {
+  const database: ReadDatabase = {
     tenant: fresh.database.tenant,
     get era() {
       return era
@@ -250,7 +251,7 @@ describe('what a stream begins with', () => {
     const fork = await created(app.url, newPath(), {
       ...json,
       'stream-forked-from': source,
-      'stream-fork-offset': '0000000000000000_0000000000000002',
+      'stream-fork-offset': offsetOf(2),
     })
     const read = async () => [await items(app.url, source), await items(app.url, fork)]
 

@@ -100,19 +100,19 @@ describe('a catch-up read', () => {
   })
 
   it.each([
-    ['application/json', '[1]', '[1]'],
-    ['application/json', '[]', '[]'],
-    ['application/vnd.house+json', '{"a":1}', '{"a":1}'],
-    ['text/plain', 'é', 'é'],
-    ['text/plain', 'x'.repeat(20_000), 'x'.repeat(20_000)],
-    ['application/octet-stream', Buffer.from([0xff, 0xfe]), Buffer.from([0xff, 0xfe])],
-  ])('are answered in their own type, with nothing added: %s', async (type, sent, stored) => {
+    ['application/json', Buffer.from('[1]')],
+    ['application/json', Buffer.from('[]')],
+    ['application/vnd.house+json', Buffer.from('{"a":1}')],
+    ['text/plain', Buffer.from('é')],
+    ['text/plain', Buffer.alloc(20_000, 'x')],
+    ['application/octet-stream', Buffer.from([0xff, 0xfe])],
+  ])('is answered in the type of its stream, with nothing added: %s', async (type, sent) => {
     const path = await created(app.url, newPath(), { 'content-type': type }, sent)
 
     const response = await get(app.url, path)
 
     const bytes = Buffer.from(await response.arrayBuffer())
-    expect([response.headers.get('content-type'), bytes.equals(Buffer.from(stored as string))]).toEqual([type, true])
+    expect([response.headers.get('content-type'), bytes.equals(sent)]).toEqual([type, true])
     expect(response.headers.get('content-length')).toBe(String(bytes.length))
   })
 

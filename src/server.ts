@@ -90,6 +90,7 @@ async function serve(
     connection,
     client,
     startLimitMs: config.limits.workflowStartLimitMs,
+    busyLimitMs: config.limits.workflowBusyLimitMs,
     onChange: (state, reason) => {
       log.warn({ reason }, `the workflow service is ${state}`)
       metrics?.workflowServiceIs(state)

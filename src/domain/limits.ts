@@ -226,7 +226,13 @@ export const limitDefinitions = {
     default: 2_500,
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_WORKFLOW_START_LIMIT_MS',
-    what: 'How long a start may take before the workflow service counts as down.',
+    what: 'How long a start waits beyond the last sign of life of the workflow service, which counts as down then.',
+  },
+  workflowBusyLimitMs: {
+    default: 10_000,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_WORKFLOW_BUSY_LIMIT_MS',
+    what: 'How long a start may take while the workflow service shows that it lives.',
   },
   discoveryLimitMs: {
     default: 10_000,

@@ -1,7 +1,8 @@
 /**
  * The workflow service as requests see it: starts in bounded time, or the answer 503.
  *
- * W1  No start takes longer than `workflowStartLimitMs`: the SDK alone takes 6–10 s to notice a dead server (temporal-notes §4.3).
+ * W1  A start waits for `startLimitMs` beyond the last sign of life of the service: the SDK alone takes 6–10 s to notice a dead server
+ *     (temporal-notes §4.3). One that answers probes is busy and not down: it is waited for until `busyLimitMs`.
  * W2  After one failure every start is refused at once, until a probe beside the requests has succeeded (a breaker).
  * W3  Nothing queues in memory while the service is away.
  *
@@ -15,12 +16,15 @@ import { errors } from '../domain/errors.js'
 
 const probeEveryMs = 250
 const probeLimitMs = 2_000
+/** How much of its limit a start is waited for before the service is asked for a sign of life, which has the rest. */
+const quietShare = 0.4
 const retryAfterS = 2
 
 export interface WorkflowServiceOptions {
   readonly connection: NativeConnection
   readonly client: Client
   readonly startLimitMs: number
+  readonly busyLimitMs: number
   readonly onChange?: (state: 'up' | 'down', reason: string) => void
 }
 
@@ -44,7 +48,7 @@ export class WorkflowService {
   async start<Type extends Workflow>(type: string, options: WorkflowStartOptions<Type>): Promise<WorkflowHandleWithStartDetails<Type>> {
     if (this.#down) throw errors.WORKFLOW_SERVICE_UNAVAILABLE().retryAfter(retryAfterS) // W2
     try {
-      return await this.#bounded(() => this.client.workflow.start<Type>(type, options), this.#options.startLimitMs)
+      return await this.#whileAlive(() => this.client.workflow.start<Type>(type, options))
     } catch (failure) {
       if (failure instanceof WorkflowExecutionAlreadyStartedError || isRequestsFault(failure)) throw failure
       if (codeOf(failure) !== resourceExhausted) this.#trip(failure) // busy is not down
@@ -57,17 +61,26 @@ export class WorkflowService {
     clearTimeout(this.#probe)
   }
 
-  /** W1: a deadline of the SDK limits one attempt only, so our own timer stands around it. */
-  async #bounded<Result>(call: () => Promise<Result>, limitMs: number): Promise<Result> {
-    let timer: NodeJS.Timeout | undefined
-    const expired = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs)
-    })
-    try {
-      return await Promise.race([this.#options.connection.withDeadline(Date.now() + limitMs, call), expired])
-    } finally {
-      clearTimeout(timer)
+  /** W1. Between a quiet time and the end of a probe a stall of this process counts once at most: the second begins after the first. */
+  async #whileAlive<Result>(call: () => Promise<Result>): Promise<Result> {
+    const { connection, startLimitMs, busyLimitMs } = this.#options
+    const since = performance.now()
+    const answer = connection.withDeadline(Date.now() + busyLimitMs, call)
+    for (;;) {
+      const come = await within(answer, startLimitMs * quietShare)
+      if (come !== undefined) return come.result
+      const probe = this.#probed(startLimitMs * (1 - quietShare)).then(() => undefined)
+      const first = await Promise.race([answer.then((result) => ({ result })), probe])
+      if (first !== undefined) return first.result
+      if (performance.now() - since > busyLimitMs) throw new Error(`no start within ${busyLimitMs} ms, though probes are answered`)
     }
+  }
+
+  /** A deadline of the SDK limits one attempt only, so our own timer stands around it. */
+  async #probed(limitMs: number): Promise<void> {
+    const { connection } = this.#options
+    const answer = connection.withDeadline(Date.now() + limitMs, () => connection.workflowService.getSystemInfo({}))
+    if ((await within(answer, limitMs)) === undefined) throw new Error(`no answer within ${Math.round(limitMs)} ms`)
   }
 
   #trip(failure: unknown): void {
@@ -80,7 +93,7 @@ export class WorkflowService {
   #scheduleProbe(): void {
     if (this.#closed) return
     this.#probe = setTimeout(() => {
-      this.#bounded(() => this.#options.connection.workflowService.getSystemInfo({}), probeLimitMs).then(
+      this.#probed(probeLimitMs).then(
         () => this.#recover(),
         () => this.#scheduleProbe(),
       )
@@ -91,6 +104,19 @@ export class WorkflowService {
   #recover(): void {
     this.#down = false
     this.#options.onChange?.('up', 'a probe was answered')
+  }
+}
+
+/** Undefined: it has not come yet. What came while this process stood still has come in time: the loop looks for it once more. */
+async function within<Result>(coming: Promise<Result>, limitMs: number): Promise<{ readonly result: Result } | undefined> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => setImmediate(resolve, undefined), limitMs)
+  })
+  try {
+    return await Promise.race([coming.then((result) => ({ result })), late])
+  } finally {
+    clearTimeout(timer)
   }
 }
 

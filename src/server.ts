@@ -249,8 +249,11 @@ function largeOfSignal({ payload, reason, ...rest }: SignalItem) {
   return payload === undefined && reason === undefined ? undefined : { text: JSON.stringify({ payload, reason }), rest }
 }
 
+/** Connections that wait to be accepted: one in each turn of the loop. Those beyond Node's 511 would be dropped, and come again after 1, 3, 7 s. */
+const listenBacklog = 4_096
+
 async function listen(app: FastifyInstance, config: Configuration): Promise<string> {
-  await app.listen({ host: config.host, port: config.port })
+  await app.listen({ host: config.host, port: config.port, backlog: listenBacklog })
   const address = app.server.address()
   const port = typeof address === 'object' && address !== null ? address.port : config.port
   const host = config.host === '0.0.0.0' || config.host === '::' ? '127.0.0.1' : config.host

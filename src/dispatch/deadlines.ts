@@ -88,14 +88,21 @@ export class Deadlines {
     for (const wakeId of ended) {
       held.add(wakeId)
       this.#lanes.add(kind, async () => {
-        await this.#expire(wakeId)
+        const isSettled = await this.#expire(wakeId)
         held.delete(wakeId)
+        return isSettled
       })
     }
   }
 
-  async #expire(wakeId: string): Promise<void> {
+  async #expire(wakeId: string): Promise<boolean> {
     const { expiry, warn } = this.#parts
-    await expiry.expire(wakeId).catch((failure: unknown) => warn(failure, 'a lease that has ended could not be settled'))
+    return await expiry.expire(wakeId).then(
+      () => true,
+      (failure: unknown) => {
+        warn(failure, 'a lease that has ended could not be settled')
+        return false
+      },
+    )
   }
 }

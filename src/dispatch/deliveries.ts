@@ -2,8 +2,9 @@
  * Deliveries of wakes: a webhook is called, a pull-wake is announced on its stream (spec/06 §4, §6).
  *
  * L1  A started wake is delivered at once by the process that committed it. Its row has a deadline, after which any process may.
- * L2  One process carries out an attempt: whoever moves `attempts` (wakes.ts K3). An attempt ends within `deliveryLimitMs`.
- * L3  Calls are bounded for each origin of handlers and in all; what waits is bounded, and what is beyond waits in its row.
+ * L2  One process carries out an attempt: whoever moves `attempts` (wakes.ts K3), and makes one at a time. An attempt ends within `deliveryLimitMs`.
+ * L3  Calls are bounded for each origin of handlers and in all, and begin gently (origin-lanes.ts R1); what waits is bounded, and what is beyond
+ *     waits in its row. Those that Temporal asks for stand in the same lanes.
  * L4  The answer counts for its own wake only, and never undoes what a callback of that wake has said meanwhile.
  * L5  What has failed is handed to Temporal (`handOver`), which tries again; where that cannot be told, the row's own deadline does.
  *
@@ -57,6 +58,14 @@ export type DeliveryObserver = (delivery: { readonly outcome: DeliveryOutcome; r
 /** Takes over a wake whose delivery has failed. False: it could not. */
 export type HandOver = (wake: StartedWake, retryInMs: number) => Promise<boolean>
 
+/** What this process has in hand, from its place in a lane to its end. */
+interface Attempt {
+  /** Undefined: it waits. */
+  verdict: Promise<RedeliveryVerdict> | undefined
+  /** Temporal hears what becomes of it. */
+  isAwaited: boolean
+}
+
 /** What became of a wake whose delivery was to begin. */
 interface BeginVerdict {
   /** Null: it is not this process's to deliver now. */
@@ -86,12 +95,8 @@ export class Deliveries {
   readonly #lanes: OriginLanes
   readonly #begins: GroupCommit<StartedWake, BeginVerdict>
   readonly #delivered: GroupCommit<string, true>
-  /** What waits in a lane: once is enough. */
-  readonly #waiting = new Set<string>()
-  /** What this process carries out by itself, from its place in a lane to the end of its attempt: how many attempts of each. */
-  readonly #carried = new Map<string, number>()
-  /** What Temporal has asked for: an activity that it takes for dead, because this process is busy, is asked for again. */
-  readonly #redeliveries = new Map<string, Promise<RedeliveryVerdict>>()
+  /** Of each wake, at most one attempt. */
+  readonly #inHand = new Map<string, Attempt>()
   #isClosed = false
 
   constructor(parts: DeliveriesParts) {
@@ -102,6 +107,7 @@ export class Deliveries {
       perOrigin: limits.maxDeliveriesPerOrigin,
       most: limits.maxDeliveries,
       maxWaiting: limits.maxWaitingDeliveries,
+      fresh: limits.freshDeliveriesPerOrigin,
     })
     const bounds = {
       maxBatch: limits.maxOperationBatch,
@@ -116,7 +122,7 @@ export class Deliveries {
   /** L1, L3. */
   deliver(wakes: readonly StartedWake[]): void {
     if (this.#isClosed) return
-    for (const wake of wakes) if (!this.#waiting.has(wake.wakeId)) this.#line(wake)
+    for (const wake of wakes) this.#line(wake)
   }
 
   /** One attempt. Throws where this process could not make one. */
@@ -130,60 +136,59 @@ export class Deliveries {
   }
 
   /**
-   * The next attempt of a wake that still waits for one. Where Temporal comes late, as after a restart with much to do, this process has it in hand by
-   * its row's deadline: a second attempt beside that one would only be fenced. If that one fails, it is handed over again (L5).
+   * The next attempt of a wake that still waits for one, in its lane like any other. If it cannot begin at once it is in this process's hands as after
+   * `deliver`, and Temporal's are free; so where another attempt waits already. One that is under way serves whoever asks for it.
    */
   async redeliver(wakeId: string): Promise<RedeliveryVerdict> {
-    if (this.#carried.has(wakeId)) return { state: 'over' }
-    const asked = this.#redeliveries.get(wakeId) ?? this.#attemptNext(wakeId).finally(() => this.#redeliveries.delete(wakeId))
-    this.#redeliveries.set(wakeId, asked)
-    return await asked
+    const attempt = this.#inHand.get(wakeId) ?? (await this.#lineNext(wakeId))
+    if (attempt?.verdict === undefined) return { state: 'over' }
+    attempt.isAwaited = true
+    return await attempt.verdict
   }
 
-  async #attemptNext(wakeId: string): Promise<RedeliveryVerdict> {
+  async #lineNext(wakeId: string): Promise<Attempt | undefined> {
     const wake = await undeliveredWake(this.#parts.database, wakeId)
-    return wake === null ? { state: 'over' } : await this.attempt(wake)
+    return wake === null ? undefined : this.#line(wake)
   }
 
   async drained(): Promise<void> {
     this.#isClosed = true
     this.#lanes.clear()
-    this.#waiting.clear()
-    this.#carried.clear()
+    this.#inHand.clear()
     await this.#lanes.drained()
   }
 
-  /** A refused one waits for its row's deadline. */
-  #line(wake: StartedWake): void {
+  /** The attempt that is in hand, or a new one. Undefined: it was refused, and waits for its row's deadline. */
+  #line(wake: StartedWake): Attempt | undefined {
     const { wakeId } = wake
-    this.#waiting.add(wakeId)
-    this.#carry(wakeId, 1)
+    const inHand = this.#inHand.get(wakeId)
+    if (inHand !== undefined) return inHand
+    const attempt: Attempt = { verdict: undefined, isAwaited: false }
+    this.#inHand.set(wakeId, attempt)
     const isTaken = this.#lanes.add(originOf(wake), async () => {
-      this.#waiting.delete(wakeId)
-      await this.#deliverAndHandOver(wake)
-      this.#carry(wakeId, -1)
+      try {
+        return await this.#carry(wake, attempt)
+      } finally {
+        this.#inHand.delete(wakeId)
+      }
     })
-    if (isTaken) return
-    this.#waiting.delete(wakeId)
-    this.#carry(wakeId, -1)
+    if (isTaken) return attempt
+    this.#inHand.delete(wakeId)
+    return undefined
   }
 
-  #carry(wakeId: string, more: 1 | -1): void {
-    const attempts = (this.#carried.get(wakeId) ?? 0) + more
-    if (attempts > 0) this.#carried.set(wakeId, attempts)
-    else this.#carried.delete(wakeId)
-  }
-
-  async #deliverAndHandOver(wake: StartedWake): Promise<void> {
-    if (this.#isClosed) return
+  /** What fails for Temporal is Temporal's to try again; all else is handed over. */
+  async #carry(wake: StartedWake, attempt: Attempt): Promise<boolean> {
     try {
-      const verdict = await this.attempt(wake)
-      if (verdict.state === 'over') return
-      if (await this.#parts.handOver(wake, verdict.retryInMs)) return
+      attempt.verdict = this.attempt(wake)
+      const verdict = await attempt.verdict
+      if (verdict.state === 'over') return true
+      if (attempt.isAwaited || (await this.#parts.handOver(wake, verdict.retryInMs))) return false
       await setDueIn(this.#parts.database, wake.wakeId, verdict.retryInMs) // L5: its own deadline comes when the attempt is due
     } catch (failure) {
-      this.#parts.warn(failure, 'a wake could not be delivered by this process') // L1
+      if (!attempt.isAwaited) this.#parts.warn(failure, 'a wake could not be delivered by this process') // L1
     }
+    return false
   }
 
   /** L2: rows, links and entities of those that are this process's to deliver; whoever takes no work now ends here, and keeps it. */

@@ -1,18 +1,38 @@
 /**
  * Work in lanes, one for each origin: at most `perOrigin` at once in a lane and `most` in all, first come first served within a lane.
  *
+ * R1  Few works of a lane are fresh at once: begun without a credit. Each that ends well leaves a credit to one that begins within `creditMs`.
+ *     So a lane has more under way with each round of answers, and one whose works are slow or fail stays with few. A credit stands for a connection
+ *     that has served and is kept alive: a Node server accepts one new connection in a turn of its loop, and those of a burst seem to be taken while
+ *     they stand in its queue, until their calls run out of time (docs/decisions/0022).
+ * R2  How many may be fresh: `fresh` at first, half as many after each of them that fails, one more, up to `fresh` again, after each that ends well.
+ * R3  What is under way for longer than `freshMs` is slow, not fresh: it holds up no more than its own place.
+ *
  * Waiting work is bounded too; what is refused is the caller's to find again. A crash forgets everything: nothing is here that is not in a row.
  */
 export interface LaneBounds {
   readonly perOrigin: number
   readonly most: number
   readonly maxWaiting: number
+  /** R2; default: no bound. */
+  readonly fresh?: number
 }
+
+/** Never rejects; whether it went well. */
+export type LaneWork = () => Promise<boolean>
 
 interface Lane {
   running: number
-  readonly waiting: (() => Promise<void>)[]
+  fresh: number
+  /** R2. */
+  mayBeFresh: number
+  /** Until when each may be taken, of the process's monotonic clock, ms. */
+  readonly credits: number[]
+  readonly waiting: LaneWork[]
 }
+
+const creditMs = 1_000
+const freshMs = 5_000
 
 export class OriginLanes {
   readonly #bounds: LaneBounds
@@ -33,10 +53,10 @@ export class OriginLanes {
     return this.#waiting
   }
 
-  /** Runs `work`, which never rejects, when its turn comes; false: too much waits already. */
-  add(origin: string, work: () => Promise<void>): boolean {
-    const lane = this.#lanes.get(origin) ?? { running: 0, waiting: [] }
-    if (this.#running < this.#bounds.most && lane.running < this.#bounds.perOrigin && lane.waiting.length === 0) {
+  /** Runs `work` when its turn comes; false: too much waits already. */
+  add(origin: string, work: LaneWork): boolean {
+    const lane = this.#lanes.get(origin) ?? { running: 0, fresh: 0, mayBeFresh: this.#fresh, credits: [], waiting: [] }
+    if (lane.waiting.length === 0 && this.#hasPlace(lane)) {
       this.#run(origin, lane, work)
       return true
     }
@@ -57,25 +77,63 @@ export class OriginLanes {
     this.#waiting = 0
   }
 
-  #run(origin: string, lane: Lane, work: () => Promise<void>): void {
+  get #fresh(): number {
+    return this.#bounds.fresh ?? Number.POSITIVE_INFINITY
+  }
+
+  #hasPlace(lane: Lane): boolean {
+    const { most, perOrigin } = this.#bounds
+    return this.#running < most && lane.running < perOrigin && (lane.fresh < lane.mayBeFresh || hasCredit(lane))
+  }
+
+  #run(origin: string, lane: Lane, work: LaneWork): void {
     lane.running += 1
     this.#lanes.set(origin, lane)
     this.#running += 1
-    const ended = () => this.#ended(origin, lane)
-    work().then(ended, ended)
+    const leave = takeCredit(lane) ? () => undefined : this.#enterFresh(origin, lane)
+    const ended = (isWell: boolean) => {
+      leave(isWell)
+      if (isWell && lane.credits.length < this.#bounds.perOrigin) lane.credits.push(performance.now() + creditMs)
+      this.#ended(origin, lane)
+    }
+    work().then(ended, () => ended(false))
+  }
+
+  /** What is returned is to be called when the work has ended. */
+  #enterFresh(origin: string, lane: Lane): (isWell: boolean) => void {
+    let isFresh = true
+    const age = () => {
+      if (isFresh) lane.fresh -= 1
+      isFresh = false
+    }
+    const aging = setTimeout(() => {
+      age() // R3
+      this.#startWaiting(origin, lane)
+    }, freshMs)
+    aging.unref()
+    lane.fresh += 1
+    return (isWell) => {
+      clearTimeout(aging)
+      age()
+      lane.mayBeFresh = isWell ? Math.min(lane.mayBeFresh + 1, this.#fresh) : Math.max(Math.floor(lane.mayBeFresh / 2), 1) // R2
+    }
   }
 
   #ended(origin: string, lane: Lane): void {
     lane.running -= 1
     this.#running -= 1
-    this.#next(origin, lane)
-    if (this.#running < this.#bounds.most) for (const [other, waiting] of this.#lanes) if (this.#next(other, waiting)) break
+    this.#startWaiting(origin, lane)
+    for (const [other, waiting] of this.#lanes) if (this.#startNext(other, waiting)) break // the place that is free now, where `most` were too few
     if (lane.running === 0 && lane.waiting.length === 0) this.#lanes.delete(origin)
     if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
-  #next(origin: string, lane: Lane): boolean {
-    if (this.#running >= this.#bounds.most || lane.running >= this.#bounds.perOrigin) return false
+  #startWaiting(origin: string, lane: Lane): void {
+    while (this.#startNext(origin, lane));
+  }
+
+  #startNext(origin: string, lane: Lane): boolean {
+    if (!this.#hasPlace(lane)) return false
     const work = lane.waiting.shift()
     if (work === undefined) return false
     this.#waiting -= 1
@@ -83,3 +141,11 @@ export class OriginLanes {
     return true
   }
 }
+
+function hasCredit({ credits }: Lane): boolean {
+  const now = performance.now()
+  while (credits[0] !== undefined && credits[0] < now) credits.shift()
+  return credits.length > 0
+}
+
+const takeCredit = (lane: Lane): boolean => hasCredit(lane) && lane.credits.pop() !== undefined

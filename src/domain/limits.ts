@@ -289,6 +289,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_DELIVERIES_PER_ORIGIN',
     what: 'Of these, to one origin: a handler that hangs holds up no other.',
   },
+  freshDeliveriesPerOrigin: {
+    default: 16,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_FRESH_DELIVERIES_PER_ORIGIN',
+    what: 'Of these, how many may be under way for up to 5 s without following one that has just been taken; fewer where they fail.',
+  },
   maxWaitingDeliveries: {
     default: 16_384,
     unit: 'items',

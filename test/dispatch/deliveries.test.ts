@@ -24,6 +24,7 @@ let mayAnswer: Promise<unknown> = Promise.resolve()
 const started: StartedWake[] = []
 const received: string[] = []
 const warned: unknown[] = []
+const handedOver: string[] = []
 
 beforeAll(async () => {
   fresh = await freshDatabase()
@@ -51,6 +52,13 @@ beforeAll(async () => {
     waking,
     tails: ownTails(streams.transactional),
     log: { warn: (_: unknown, text: string) => warned.push(text) } as never, // nothing else of it is asked for
+  })
+  dispatch.followUps.tells({
+    deliver: async ({ wakeId }) => {
+      handedOver.push(wakeId)
+    },
+    stop: async () => undefined,
+    stopped: async () => undefined,
   })
   await dispatch.signing.ensureKey()
 })
@@ -127,17 +135,54 @@ function answersLater(): () => void {
   return letAnswer
 }
 
-it('a wake that this process delivers by its own is not delivered for Temporal beside that', async () => {
+/** The receiver resets its connections when this is called. */
+function resetsLater(): () => void {
+  let reset: () => void = () => undefined
+  mayAnswer = new Promise<void>((_, reject) => {
+    reset = () => reject(new Error('reset'))
+  })
+  return reset
+}
+
+it('a wake that this process delivers by its own is not delivered for Temporal beside that, which hears what becomes of it', async () => {
   const wake = await aWake('in-hand')
   const letAnswer = answersLater()
 
   dispatch.deliveries.deliver([wake])
   await eventually(() => timesReceived(wake) === 1)
-
-  expect(await dispatch.deliveries.redeliver(wake.wakeId)).toEqual({ state: 'over' })
+  const asked = dispatch.deliveries.redeliver(wake.wakeId)
   letAnswer()
+
+  expect(await asked).toEqual({ state: 'over' })
   await dispatch.deliveries.attempt(await aWake('after-in-hand'))
   expect(timesReceived(wake)).toBe(1)
+})
+
+it("a delivery that fails is Temporal's to try again where it has asked for it, and handed over where nobody has", async () => {
+  const [asked, alone] = [await aWake('fails-asked'), await aWake('fails-alone')]
+  const resetNow = resetsLater()
+
+  dispatch.deliveries.deliver([asked, alone])
+  await eventually(() => timesReceived(asked) === 1 && timesReceived(alone) === 1)
+  const verdict = dispatch.deliveries.redeliver(asked.wakeId)
+  resetNow()
+
+  expect(await verdict).toEqual({ state: 'failed', retryInMs: expect.any(Number) })
+  await eventually(() => handedOver.length > 0)
+  expect(handedOver).toEqual([alone.wakeId])
+})
+
+it('a delivery that Temporal asks for waits in its lane like any other, and leaves the activity free', async () => {
+  const before: StartedWake[] = []
+  for (let nth = 0; nth < defaultLimits.freshDeliveriesPerOrigin; nth += 1) before.push(await aWake(`before-${nth}`))
+  const wake = await aWake('behind')
+  const letAnswer = answersLater()
+  dispatch.deliveries.deliver(before)
+
+  expect(await dispatch.deliveries.redeliver(wake.wakeId)).toEqual({ state: 'over' })
+  expect(timesReceived(wake)).toBe(0)
+  letAnswer()
+  await eventually(() => timesReceived(wake) === 1)
 })
 
 it('an activity that asks again for a delivery that is under way hears what becomes of it', async () => {

@@ -64,6 +64,8 @@ interface Attempt {
   verdict: Promise<RedeliveryVerdict> | undefined
   /** Temporal hears what becomes of it. */
   isAwaited: boolean
+  /** The wake as it was when it became due again while this was under way, as where its runner has come. */
+  next: StartedWake | undefined
 }
 
 /** What became of a wake whose delivery was to begin. */
@@ -122,7 +124,11 @@ export class Deliveries {
   /** L1, L3. */
   deliver(wakes: readonly StartedWake[]): void {
     if (this.#isClosed) return
-    for (const wake of wakes) this.#line(wake)
+    for (const wake of wakes) {
+      const attempt = this.#inHand.get(wake.wakeId)
+      if (attempt?.verdict === undefined) this.#line(wake)
+      else attempt.next = wake
+    }
   }
 
   /** One attempt. Throws where this process could not make one. */
@@ -163,14 +169,13 @@ export class Deliveries {
     const { wakeId } = wake
     const inHand = this.#inHand.get(wakeId)
     if (inHand !== undefined) return inHand
-    const attempt: Attempt = { verdict: undefined, isAwaited: false }
+    const attempt: Attempt = { verdict: undefined, isAwaited: false, next: undefined }
     this.#inHand.set(wakeId, attempt)
     const isTaken = this.#lanes.add(originOf(wake), async () => {
-      try {
-        return await this.#carry(wake, attempt)
-      } finally {
-        this.#inHand.delete(wakeId)
-      }
+      const isOver = await this.#carry(wake, attempt)
+      this.#inHand.delete(wakeId)
+      if (isOver && attempt.next !== undefined) this.deliver([attempt.next])
+      return isOver
     })
     if (isTaken) return attempt
     this.#inHand.delete(wakeId)

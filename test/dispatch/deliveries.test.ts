@@ -5,7 +5,7 @@ import { buildDispatch, type Dispatch } from '../../src/dispatch/dispatch.js'
 import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
 import { ownTails } from '../../src/dispatch/tails.js'
 import { Waking } from '../../src/dispatch/waking.js'
-import { type EntityUrl, mainStream, type StreamPath } from '../../src/domain/ids.js'
+import { type EntityUrl, mainStream, type StreamPath, zeroOffset } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
 import { sql } from '../../src/registry/database.js'
 import { type StartedWake, takeDueWakes } from '../../src/registry/deliveries.js'
@@ -74,6 +74,18 @@ afterAll(async () => {
 async function aWake(id: string, path = `/plain/${id}` as StreamPath): Promise<StartedWake> {
   await fresh.database.query(sql`
     INSERT INTO subscriptions (tenant_id, id, type, configuration, webhook_url, lease_ttl_ms) VALUES ('default', ${id}, 'webhook', '', ${target}, 30000)`)
+  return await startedBy(id, path)
+}
+
+/** The same, of a subscription whose wakes are announced on `wakeStream`. */
+async function aPullWake(id: string, wakeStream: StreamPath): Promise<StartedWake> {
+  await fresh.database.query(sql`
+    INSERT INTO subscriptions (tenant_id, id, type, configuration, wake_stream, lease_ttl_ms)
+    VALUES ('default', ${id}, 'pull-wake', '', ${wakeStream}, 30000)`)
+  return await startedBy(id, `/plain/${id}` as StreamPath)
+}
+
+async function startedBy(id: string, path: StreamPath): Promise<StartedWake> {
   await pipeline.create(path, { contentType: 'application/json' })
   await fresh.database.query(sql`
     INSERT INTO subscription_links (tenant_id, path, subscription_id, is_explicit, is_glob, acked) VALUES ('default', ${path}, ${id}, true, false, '-1')`)
@@ -196,6 +208,36 @@ it('an activity that asks again for a delivery that is under way hears what beco
 
   expect(await Promise.all([first, second])).toEqual([{ state: 'over' }, { state: 'over' }])
   expect(timesReceived(wake)).toBe(1)
+})
+
+it('a wake that becomes due while it is announced, because its runner has come, is announced once more', async () => {
+  const wakeStream = '/plain/wakes' as StreamPath
+  const wake = await aPullWake('pulled', wakeStream)
+  let goOn: () => void = () => undefined
+  const held = new Promise<void>((resolve) => {
+    goOn = resolve
+  })
+  const append = pipeline.append.bind(pipeline)
+  const appends = jest.spyOn(pipeline, 'append').mockImplementationOnce(async (given) => {
+    await held
+    return await append(given)
+  })
+  try {
+    dispatch.deliveries.deliver([wake])
+    await eventually(() => appends.mock.calls.length === 1)
+    await fresh.database.query(sql`UPDATE subscriptions SET due_at = now(), attempts = 0 WHERE id = 'pulled'`)
+    const due = await takeDueWakes(fresh.database, 100, 60_000)
+    dispatch.deliveries.deliver(due)
+    goOn()
+
+    const announced = async () => {
+      const read = await streams.readEvents(wakeStream, zeroOffset, 100)
+      return 'events' in read ? read.events.length : 0
+    }
+    await eventually(async () => (await announced()) === 2)
+  } finally {
+    appends.mockRestore()
+  }
 })
 
 it('deliveries that are due are handed out in turn, and none twice within its time', async () => {

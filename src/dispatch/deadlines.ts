@@ -88,21 +88,15 @@ export class Deadlines {
     for (const wakeId of ended) {
       held.add(wakeId)
       this.#lanes.add(kind, async () => {
-        const isSettled = await this.#expire(wakeId)
+        await this.#expire(wakeId)
         held.delete(wakeId)
-        return isSettled
+        return true
       })
     }
   }
 
-  async #expire(wakeId: string): Promise<boolean> {
+  async #expire(wakeId: string): Promise<void> {
     const { expiry, warn } = this.#parts
-    return await expiry.expire(wakeId).then(
-      () => true,
-      (failure: unknown) => {
-        warn(failure, 'a lease that has ended could not be settled')
-        return false
-      },
-    )
+    await expiry.expire(wakeId).catch((failure: unknown) => warn(failure, 'a lease that has ended could not be settled'))
   }
 }

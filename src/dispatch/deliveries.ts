@@ -60,12 +60,19 @@ export type HandOver = (wake: StartedWake, retryInMs: number) => Promise<boolean
 
 /** What this process has in hand, from its place in a lane to its end. */
 interface Attempt {
-  /** Undefined: it waits. */
-  verdict: Promise<RedeliveryVerdict> | undefined
+  /** What comes of it. Undefined: it waits. */
+  made: Promise<Made> | undefined
   /** Temporal hears what becomes of it. */
   isAwaited: boolean
   /** The wake as it was when it became due again while this was under way, as where its runner has come. */
   next: StartedWake | undefined
+}
+
+interface Made {
+  readonly outcome: DeliveryOutcome
+  readonly verdict: RedeliveryVerdict
+  /** Its call ran out of time. */
+  readonly isLate: boolean
 }
 
 /** What became of a wake whose delivery was to begin. */
@@ -126,19 +133,14 @@ export class Deliveries {
     if (this.#isClosed) return
     for (const wake of wakes) {
       const attempt = this.#inHand.get(wake.wakeId)
-      if (attempt?.verdict === undefined) this.#line(wake)
+      if (attempt?.made === undefined) this.#line(wake)
       else attempt.next = wake
     }
   }
 
   /** One attempt. Throws where this process could not make one. */
   async attempt(wake: StartedWake): Promise<RedeliveryVerdict> {
-    const since = performance.now()
-    const { begun, stopping } = await this.#begins.add(wake)
-    await this.#parts.stopping.finishBehind(stopping)
-    const { outcome, verdict } = begun === null ? over('superseded') : await this.#carryOut(begun)
-    this.#parts.observe?.({ outcome, seconds: (performance.now() - since) / 1_000 })
-    return verdict
+    return (await this.#make(wake)).verdict
   }
 
   /**
@@ -147,9 +149,9 @@ export class Deliveries {
    */
   async redeliver(wakeId: string): Promise<RedeliveryVerdict> {
     const attempt = this.#inHand.get(wakeId) ?? (await this.#lineNext(wakeId))
-    if (attempt?.verdict === undefined) return { state: 'over' }
+    if (attempt?.made === undefined) return { state: 'over' }
     attempt.isAwaited = true
-    return await attempt.verdict
+    return (await attempt.made).verdict
   }
 
   async #lineNext(wakeId: string): Promise<Attempt | undefined> {
@@ -169,31 +171,41 @@ export class Deliveries {
     const { wakeId } = wake
     const inHand = this.#inHand.get(wakeId)
     if (inHand !== undefined) return inHand
-    const attempt: Attempt = { verdict: undefined, isAwaited: false, next: undefined }
+    const attempt: Attempt = { made: undefined, isAwaited: false, next: undefined }
     this.#inHand.set(wakeId, attempt)
     const isTaken = this.#lanes.add(originOf(wake), async () => {
-      const isOver = await this.#carry(wake, attempt)
+      const made = await this.#carry(wake, attempt)
       this.#inHand.delete(wakeId)
-      if (isOver && attempt.next !== undefined) this.deliver([attempt.next])
-      return isOver
+      if (made?.verdict.state === 'over' && attempt.next !== undefined) this.deliver([attempt.next])
+      return made?.isLate !== true
     })
     if (isTaken) return attempt
     this.#inHand.delete(wakeId)
     return undefined
   }
 
-  /** What fails for Temporal is Temporal's to try again; all else is handed over. */
-  async #carry(wake: StartedWake, attempt: Attempt): Promise<boolean> {
+  /** What fails for Temporal is Temporal's to try again; all else is handed over. Undefined: this process could not make it. */
+  async #carry(wake: StartedWake, attempt: Attempt): Promise<Made | undefined> {
     try {
-      attempt.verdict = this.attempt(wake)
-      const verdict = await attempt.verdict
-      if (verdict.state === 'over') return true
-      if (attempt.isAwaited || (await this.#parts.handOver(wake, verdict.retryInMs))) return false
-      await setDueIn(this.#parts.database, wake.wakeId, verdict.retryInMs) // L5: its own deadline comes when the attempt is due
+      attempt.made = this.#make(wake)
+      const made = await attempt.made
+      if (made.verdict.state === 'over' || attempt.isAwaited) return made
+      const { retryInMs } = made.verdict
+      if (!(await this.#parts.handOver(wake, retryInMs))) await setDueIn(this.#parts.database, wake.wakeId, retryInMs) // L5: its own deadline does it
+      return made
     } catch (failure) {
       if (!attempt.isAwaited) this.#parts.warn(failure, 'a wake could not be delivered by this process') // L1
+      return undefined
     }
-    return false
+  }
+
+  async #make(wake: StartedWake): Promise<Made> {
+    const since = performance.now()
+    const { begun, stopping } = await this.#begins.add(wake)
+    await this.#parts.stopping.finishBehind(stopping)
+    const made = begun === null ? over('superseded') : await this.#carryOut(begun)
+    this.#parts.observe?.({ outcome: made.outcome, seconds: (performance.now() - since) / 1_000 })
+    return made
   }
 
   /** L2: rows, links and entities of those that are this process's to deliver; whoever takes no work now ends here, and keeps it. */
@@ -235,11 +247,11 @@ export class Deliveries {
     return wakeIds.map(() => true)
   }
 
-  async #carryOut(begun: Begun) {
+  async #carryOut(begun: Begun): Promise<Made> {
     return begun.wake.type === 'webhook' ? await this.#call(begun) : over(await this.#announcements.announce(begun.wake))
   }
 
-  async #call(begun: Begun) {
+  async #call(begun: Begun): Promise<Made> {
     const { wake } = begun
     const { claims, limits, outbound, signing } = this.#parts
     const body = Buffer.from(JSON.stringify(await this.#bodyOf(begun)))
@@ -259,7 +271,7 @@ export class Deliveries {
       const asked = retryAfterMsOf(typeof retryAfter === 'string' ? retryAfter : undefined, Date.now())
       return await this.#failed(begun, `the handler answered ${answer.status}`, asked)
     } catch (failure) {
-      if (failure instanceof OutboundFailure) return await this.#failed(begun, failure.message)
+      if (failure instanceof OutboundFailure) return { ...(await this.#failed(begun, failure.message)), isLate: failure.isLate }
       throw failure
     } finally {
       claim.forget()
@@ -293,11 +305,11 @@ export class Deliveries {
     return over('done')
   }
 
-  async #failed({ wake }: Begun, reason: string, askedMs?: number): Promise<{ outcome: DeliveryOutcome; verdict: RedeliveryVerdict }> {
+  async #failed({ wake }: Begun, reason: string, askedMs?: number): Promise<Made> {
     const { database, stopping } = this.#parts
     const settled = await database.transaction((tx) => this.#failIn(tx, wake, reason, askedMs))
     await stopping.finishBehind(settled.stopping)
-    return settled
+    return settled.made
   }
 
   /** L4: a wake that has been claimed meanwhile is no failure. */
@@ -308,7 +320,7 @@ export class Deliveries {
       linksOfWakes(tx, [wake_id]),
     ])
     const wake = wakes.get(wake_id)
-    if (wake === undefined || wake.has_lease) return { ...over('superseded'), stopping: null }
+    if (wake === undefined || wake.has_lease) return { made: over('superseded'), stopping: null }
     const failures = wake.failures + 1
     const { limits } = this.#parts
     const url = wake.wake_entity_url
@@ -321,15 +333,14 @@ export class Deliveries {
       await setDead(tx, { wakeId: wake_id, reason, attempts: failures, ackedBefore: ackedBy(links) })
     } else await setFailed(tx, wake_id, reason, delayMs + handedOverMarginMs)
     if (url !== null) await setIdle(tx, [url], Date.now())
-    return isDead
-      ? { ...over('dead'), stopping }
-      : { outcome: 'failed' as const, verdict: { state: 'failed', retryInMs: delayMs } as const, stopping }
+    const failed: Made = { outcome: 'failed', verdict: { state: 'failed', retryInMs: delayMs }, isLate: false }
+    return { made: isDead ? over('dead') : failed, stopping }
   }
 }
 
 const notMine: BeginVerdict = { begun: null, stopping: null }
 
-const over = (outcome: DeliveryOutcome) => ({ outcome, verdict: { state: 'over' } as RedeliveryVerdict })
+const over = (outcome: DeliveryOutcome): Made => ({ outcome, verdict: { state: 'over' }, isLate: false })
 
 export const ackedBy = (links: readonly LinkState[]): Readonly<Record<string, string>> =>
   Object.fromEntries(links.map(({ path, acked }) => [path, acked]))

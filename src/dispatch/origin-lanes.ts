@@ -1,11 +1,11 @@
 /**
  * Work in lanes, one for each origin: at most `perOrigin` at once in a lane and `most` in all, first come first served within a lane.
  *
- * R1  Few works of a lane are fresh at once: begun without a credit. Each that ends well leaves a credit to one that begins within `creditMs`.
- *     So a lane has more under way with each round of answers, and one whose works are slow or fail stays with few. A credit stands for a connection
- *     that has served and is kept alive: a Node server accepts one new connection in a turn of its loop, and those of a burst seem to be taken while
- *     they stand in its queue, until their calls run out of time (docs/decisions/0022).
- * R2  How many may be fresh: `fresh` at first, half as many after each of them that fails, one more, up to `fresh` again, after each that ends well.
+ * R1  Few works of a lane are fresh at once: begun without a credit. Each that ends in time leaves a credit to one that begins within `creditMs`.
+ *     So a lane has more under way with each round of answers, and one whose works are slow stays with few. A credit stands for a connection that has
+ *     served and is kept alive: a Node server accepts one new connection in a turn of its loop, and those of a burst seem to be taken while they stand
+ *     in its queue, until their calls run out of time (docs/decisions/0022).
+ * R2  How many may be fresh: `fresh` at first, half as many after each of them that ran out of time, one more, up to `fresh`, after each that did not.
  * R3  What is under way for longer than `freshMs` is slow, not fresh: it holds up no more than its own place.
  *
  * Waiting work is bounded too; what is refused is the caller's to find again. A crash forgets everything: nothing is here that is not in a row.
@@ -18,7 +18,7 @@ export interface LaneBounds {
   readonly fresh?: number
 }
 
-/** Never rejects; whether it went well. */
+/** Never rejects; false: its time ran out. */
 export type LaneWork = () => Promise<boolean>
 
 interface Lane {
@@ -91,16 +91,16 @@ export class OriginLanes {
     this.#lanes.set(origin, lane)
     this.#running += 1
     const leave = takeCredit(lane) ? () => undefined : this.#enterFresh(origin, lane)
-    const ended = (isWell: boolean) => {
-      leave(isWell)
-      if (isWell && lane.credits.length < this.#bounds.perOrigin) lane.credits.push(performance.now() + creditMs)
+    const ended = (isInTime: boolean) => {
+      leave(isInTime)
+      if (isInTime && lane.credits.length < this.#bounds.perOrigin) lane.credits.push(performance.now() + creditMs)
       this.#ended(origin, lane)
     }
     work().then(ended, () => ended(false))
   }
 
   /** What is returned is to be called when the work has ended. */
-  #enterFresh(origin: string, lane: Lane): (isWell: boolean) => void {
+  #enterFresh(origin: string, lane: Lane): (isInTime: boolean) => void {
     let isFresh = true
     const age = () => {
       if (isFresh) lane.fresh -= 1
@@ -112,10 +112,10 @@ export class OriginLanes {
     }, freshMs)
     aging.unref()
     lane.fresh += 1
-    return (isWell) => {
+    return (isInTime) => {
       clearTimeout(aging)
       age()
-      lane.mayBeFresh = isWell ? Math.min(lane.mayBeFresh + 1, this.#fresh) : Math.max(Math.floor(lane.mayBeFresh / 2), 1) // R2
+      lane.mayBeFresh = isInTime ? Math.min(lane.mayBeFresh + 1, this.#fresh) : Math.max(Math.floor(lane.mayBeFresh / 2), 1) // R2
     }
   }
 

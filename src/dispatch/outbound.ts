@@ -34,9 +34,13 @@ export interface OutboundAnswer {
 
 /** Why there is no answer, in words that may be shown to the client. */
 export class OutboundFailure extends Error {
-  constructor(reason: string, options?: ErrorOptions) {
+  /** Its time ran out: nobody has refused it, and it may have arrived. */
+  readonly isLate: boolean
+
+  constructor(reason: string, { isLate = false, ...options }: ErrorOptions & { readonly isLate?: boolean } = {}) {
     super(reason, options)
     this.name = 'OutboundFailure'
+    this.isLate = isLate
   }
 }
 
@@ -74,7 +78,11 @@ export class Outbound {
       return await Promise.race([answer, expiryOf(deadline)]) // O2: undici ends a request that has no connection yet only when connecting ends
     } catch (failure) {
       if (failure instanceof OutboundFailure) throw failure
-      throw new OutboundFailure(deadline.aborted ? `no answer within ${call.limitMs / 1000} s` : reasonOf(failure), { cause: failure })
+      const isLate = deadline.aborted || causesOf(failure).some(({ code = '' }) => lateCodes.has(code))
+      throw new OutboundFailure(deadline.aborted ? `no answer within ${call.limitMs / 1000} s` : reasonOf(failure), {
+        cause: failure,
+        isLate,
+      })
     }
   }
 
@@ -198,6 +206,8 @@ const knownReasons: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: 'certificate is self-signed',
   ERR_TLS_CERT_ALTNAME_INVALID: 'certificate is for another host',
 }
+
+const lateCodes: ReadonlySet<string> = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'])
 
 type Cause = Error & { readonly code?: string; readonly errors?: readonly unknown[] }
 

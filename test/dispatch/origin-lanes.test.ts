@@ -10,7 +10,7 @@ afterEach(() => {
 
 /** Works that go on until they are told how they went, oldest first. */
 class Works {
-  readonly #ends: ((isWell: boolean) => void)[] = []
+  readonly #ends: ((isInTime: boolean) => void)[] = []
   begun = 0
 
   readonly work = async (): Promise<boolean> => {
@@ -18,8 +18,8 @@ class Works {
     return await new Promise<boolean>((resolve) => this.#ends.push(resolve))
   }
 
-  async end(isWell: boolean, count = 1): Promise<void> {
-    for (const resolve of this.#ends.splice(0, count)) resolve(isWell)
+  async end(isInTime: boolean, count = 1): Promise<void> {
+    for (const resolve of this.#ends.splice(0, count)) resolve(isInTime)
     await new Promise(setImmediate)
   }
 }
@@ -51,7 +51,7 @@ it('what waits is bounded', () => {
   expect([lanes.add('a', work), lanes.add('a', work), lanes.add('a', work), lanes.add('b', work)]).toEqual([true, true, false, true])
 })
 
-it('a lane begins with few; each that ends well leaves a credit besides its own place, up to the places of the lane', async () => {
+it('a lane begins with few; each that ends in time leaves a credit besides its own place, up to the places of the lane', async () => {
   const works = fill(lanesOf({ fresh: 2 }), 30)
   expect(works.begun).toBe(2)
 
@@ -65,7 +65,7 @@ it('a lane begins with few; each that ends well leaves a credit besides its own 
   expect(works.begun).toBe(16 + 8) // 8 places
 })
 
-it('after each fresh one that fails half as many may be fresh, but one; those that go well bring the others back', async () => {
+it('after each fresh one that runs out of time half as many may be fresh, but one; those that do not bring the others back', async () => {
   const works = fill(lanesOf({ fresh: 4 }), 30)
   expect(works.begun).toBe(4)
 
@@ -77,7 +77,7 @@ it('after each fresh one that fails half as many may be fresh, but one; those th
   expect(works.begun).toBe(5 + 1 + 2) // by its credit, and two may be fresh
 })
 
-it('where no bound is set for fresh ones, those that fail cost no place', async () => {
+it('where no bound is set for fresh ones, those that run out of time cost no place', async () => {
   const works = fill(lanesOf({}), 30)
   expect(works.begun).toBe(8)
 

@@ -223,7 +223,8 @@ describe('a call', () => {
 
     const late = [silent, trickling, moved].map(({ port }) => calls.call(call(`http://127.0.0.1:${port}/`, { limitMs: 200 })))
 
-    for (const ended of await Promise.allSettled(late)) expect(ended).toMatchObject({ reason: { message: 'no answer within 0.2 s' } })
+    for (const ended of await Promise.allSettled(late))
+      expect(ended).toMatchObject({ reason: { message: 'no answer within 0.2 s', isLate: true } })
   })
 
   it('ends at its deadline while the name is being resolved', async () => {
@@ -266,7 +267,7 @@ describe('a call', () => {
 
     const refused = outbound(toLoopback, { resolve: resolvingTo(['127.0.0.1', '::1']) }).call(call(`http://closed.test:${gone.port}/`))
 
-    await expect(refused).rejects.toMatchObject({ message: 'connection refused' })
+    await expect(refused).rejects.toMatchObject({ message: 'connection refused', isLate: false })
     await expect(outbound(toLoopback, { resolve: unknown }).call(call('http://missing.test/'))).rejects.toMatchObject({
       message: 'unknown host',
     })

@@ -393,7 +393,9 @@ describe('a handler that holds its delivery, to say done with its answer,', () =
     const url = '/held/due'
     const answer = await asked(url)
     await signalled(url, 'SIGTERM')
-    await wire.sql('UPDATE subscriptions SET due_at = now() WHERE entity_url = $1', url)
+    await wire.house.killAll()
+    await wire.sql('UPDATE subscriptions SET due_at = now() WHERE entity_url = $1', url) // not to wait for the limit of a delivery
+    await wire.house.restartAll()
 
     await eventually(async () => (await wire.statusOf(url)) === 'stopped')
     answer()

@@ -5,6 +5,7 @@
  * R2  A wake that is delivered again while its run goes on gets no second run.
  * R3  While it stops it takes nothing: 503, and the server tries again when it may.
  */
+import { setMaxListeners } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { runEcho } from './run.js'
 import { Signatures } from './signatures.js'
@@ -40,6 +41,7 @@ export class Receiver {
   constructor(options: ReceiverOptions) {
     this.#options = options
     this.#signatures = new Signatures(options.serverUrl)
+    setMaxListeners(0, this.#stopping.signal, this.#cutOff.signal) // every run listens: more than ten are no leak
     this.#server = createServer((request, response) => {
       this.#receive(request).then(
         (answer) => send(response, answer),

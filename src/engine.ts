@@ -15,12 +15,13 @@ import { foreignTails, ownTails, type Tails } from './dispatch/tails.js'
 import { Waking } from './dispatch/waking.js'
 import type { BatchObserver } from './domain/group-commit.js'
 import type { Begun, SignalBatch, SignalVerdict, SpawnBatch, SpawnVerdict } from './domain/operations.js'
+import { within } from './domain/within.js'
 import { Directory } from './entities/directory.js'
 import { forkRulesOf } from './entities/fork-rules.js'
 import { Rendezvous } from './entities/rendezvous.js'
 import { EntityRules } from './entities/rules.js'
 import { advertisedBy } from './entities/runners.js'
-import { StartFailure, withinMs } from './process.js'
+import { StartFailure } from './process.js'
 import { Database } from './registry/database.js'
 import { MigrationFailure, migrate } from './registry/migrate.js'
 import { httpStreamStore } from './streams/http/store.js'
@@ -104,13 +105,13 @@ export async function buildEngine(config: Configuration, log: Logger, observers:
     parts,
     activities: joined(allActivities(parts)),
     endCalls: async () => {
-      await withinMs(drainLimitMs, Promise.all([dispatch.outbound.drained(), dispatch.deliveries.drained()]))
+      await within(drainLimitMs, Promise.all([dispatch.outbound.drained(), dispatch.deliveries.drained()]))
       await dispatch.outbound.close()
     },
     close: async () => {
       const drained = drain(dispatch, pipeline)
       await streams.close()
-      await withinMs(closeLimitMs, drained)
+      await within(closeLimitMs, drained)
       await database.close()
     },
   }

@@ -76,13 +76,3 @@ export function stopOnSignals(part: Stoppable, onFailure: (failure: unknown) => 
       stop(1)
     })
 }
-
-/** Waits for `work`, but no longer than that. */
-export async function withinMs(limitMs: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs)
-  })
-  await Promise.race([work, late])
-  clearTimeout(timer)
-}

@@ -12,6 +12,7 @@ import { FollowUps } from './client/follow-ups.js'
 import { type Configuration, loadConfiguration, withoutPassword } from './config.js'
 import { publicUrl } from './dispatch/public-url.js'
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, SignalItem, SignalVerdict, SpawnItem, SpawnVerdict } from './domain/operations.js'
+import { within } from './domain/within.js'
 import { buildEngine, type Engine } from './engine.js'
 import { Attachments } from './entities/attachments.js'
 import { AuthorizationHook, type AuthorizeRequest } from './entities/authorization-hook.js'
@@ -36,7 +37,7 @@ import { InFlight } from './http/in-flight.js'
 import type { AuthenticateRequest, Authentication } from './http/principals.js'
 import { createLog } from './log.js'
 import { Metrics } from './metrics.js'
-import { isScript, runProgram, stopOnSignals, withinMs } from './process.js'
+import { isScript, runProgram, stopOnSignals } from './process.js'
 import { readBacklog } from './registry/backlog.js'
 import { announceAgain } from './registry/deliveries.js'
 import { insertUsers } from './registry/spawning.js'
@@ -268,7 +269,7 @@ async function stopServing(
   { operations, signalling, tagging }: UseCases,
   service: WorkflowService,
 ): Promise<void> {
-  await withinMs(
+  await within(
     drainLimitMs,
     Promise.all([
       engine.streams.close(),

@@ -13,6 +13,7 @@ import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client'
 import type { Workflow } from '@temporalio/common'
 import type { NativeConnection } from '@temporalio/worker'
 import { errors } from '../domain/errors.js'
+import { within } from '../domain/within.js'
 
 const probeEveryMs = 250
 const probeLimitMs = 2_000
@@ -62,25 +63,23 @@ export class WorkflowService {
   }
 
   /** W1. Between a quiet time and the end of a probe a stall of this process counts once at most: the second begins after the first. */
-  async #whileAlive<Result>(call: () => Promise<Result>): Promise<Result> {
+  async #whileAlive<Result extends object>(call: () => Promise<Result>): Promise<Result> {
     const { connection, startLimitMs, busyLimitMs } = this.#options
+    const quietMs = startLimitMs * quietShare
     const since = performance.now()
     const answer = connection.withDeadline(Date.now() + busyLimitMs, call)
     for (;;) {
-      const come = await within(answer, startLimitMs * quietShare)
-      if (come !== undefined) return come.result
-      const probe = this.#probed(startLimitMs * (1 - quietShare)).then(() => undefined)
-      const first = await Promise.race([answer.then((result) => ({ result })), probe])
-      if (first !== undefined) return first.result
+      const come = (await within(quietMs, answer)) ?? (await Promise.race([answer, this.#probed(startLimitMs - quietMs)]))
+      if (come !== undefined) return come
       if (performance.now() - since > busyLimitMs) throw new Error(`no start within ${busyLimitMs} ms, though probes are answered`)
     }
   }
 
   /** A deadline of the SDK limits one attempt only, so our own timer stands around it. */
-  async #probed(limitMs: number): Promise<void> {
+  async #probed(limitMs: number): Promise<undefined> {
     const { connection } = this.#options
     const answer = connection.withDeadline(Date.now() + limitMs, () => connection.workflowService.getSystemInfo({}))
-    if ((await within(answer, limitMs)) === undefined) throw new Error(`no answer within ${Math.round(limitMs)} ms`)
+    if ((await within(limitMs, answer)) === undefined) throw new Error(`no answer within ${Math.round(limitMs)} ms`)
   }
 
   #trip(failure: unknown): void {
@@ -104,19 +103,6 @@ export class WorkflowService {
   #recover(): void {
     this.#down = false
     this.#options.onChange?.('up', 'a probe was answered')
-  }
-}
-
-/** Undefined: it has not come yet. What came while this process stood still has come in time: the loop looks for it once more. */
-async function within<Result>(coming: Promise<Result>, limitMs: number): Promise<{ readonly result: Result } | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => setImmediate(resolve, undefined), limitMs)
-  })
-  try {
-    return await Promise.race([coming.then((result) => ({ result })), late])
-  } finally {
-    clearTimeout(timer)
   }
 }
 

@@ -123,7 +123,7 @@ export class OriginLanes {
     lane.running -= 1
     this.#running -= 1
     this.#startWaiting(origin, lane)
-    for (const [other, waiting] of this.#lanes) if (this.#startNext(other, waiting)) break // the place that is free now, where `most` were too few
+    if (this.#running < this.#bounds.most) for (const [other, waiting] of this.#lanes) if (this.#startNext(other, waiting)) break
     if (lane.running === 0 && lane.waiting.length === 0) this.#lanes.delete(origin)
     if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
   }

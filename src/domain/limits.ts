@@ -293,7 +293,7 @@ export const limitDefinitions = {
     default: 16,
     unit: 'items',
     env: 'ELECTRIC_AGENTS_FRESH_DELIVERIES_PER_ORIGIN',
-    what: 'Of these, how many may be under way for up to 5 s without following one that has just been taken; fewer where they fail.',
+    what: 'Of these, how many may be under way for up to 5 s without following one that has just ended in time; fewer where they do not.',
   },
   maxWaitingDeliveries: {
     default: 16_384,

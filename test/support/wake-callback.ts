@@ -1,5 +1,4 @@
 /** The three calls of a wake to the server (spec/06 §7): claim, heartbeat, done. */
-
 import { z } from 'zod'
 import { orOverdue } from '../../src/dev/echo/overdue.js'
 import { type TokenHeader, tokenHeaders, type Wake } from './wake.js'

@@ -6,7 +6,6 @@
  * V3  Whatever fails, everything that was started is stopped before the failure is told.
  * V4  `stop` ends the demo agent first, then the server, then what it uses, within ten seconds.
  */
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { type Configuration, loadConfiguration, shownUrl } from '../config.js'
 import { variables } from '../config-variables.js'
@@ -18,6 +17,7 @@ import { startDemoAgent } from './demo-agent.js'
 import { startEmbeddedPostgres } from './embedded-postgres.js'
 import { givenPostgres, givenStreams, givenTemporal } from './given-parts.js'
 import { type Part, PartFailure } from './part.js'
+import { portIsFree } from './ports.js'
 import { startTemporalServer, type TemporalPart } from './temporal-server.js'
 
 export interface RunningEnvironment {
@@ -40,6 +40,8 @@ export interface EnvironmentOptions {
   /** Aborted: no further part is started. */
   readonly signal: AbortSignal
 }
+
+const portPatienceMs = 3_000 // of a server that was killed just now
 
 const isGiven = (environment: Environment, names: readonly string[]): boolean =>
   names.some((name) => (environment[name] ?? '').trim() !== '')
@@ -158,12 +160,8 @@ function onlyThis(environment: Environment, temporal: Part, namespace: string): 
 }
 
 async function checkPort({ host, port }: Configuration): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    const probe = createServer()
-    probe.once('error', (failure: NodeJS.ErrnoException) => {
-      const why = failure.code === 'EADDRINUSE' ? `port ${port} is in use` : `port ${port} of ${host} cannot be opened: ${failure.message}`
-      reject(new PartFailure('server', why, 'Stop what listens there, or choose another port with PORT.'))
-    })
-    probe.listen(port, host, () => probe.close(() => resolve()))
+  await portIsFree(port, host, portPatienceMs).catch((failure: NodeJS.ErrnoException) => {
+    const why = failure.code === 'EADDRINUSE' ? `port ${port} is in use` : `port ${port} of ${host} cannot be opened: ${failure.message}`
+    throw new PartFailure('server', why, 'Stop what listens there, or choose another port with PORT.')
   })
 }

@@ -1,21 +1,44 @@
 import { createServer } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
+
+const loopback = '127.0.0.1'
 
 /** A port of the loopback interface that nobody listens on now; `preferred` if it is free. */
 export async function freePort(preferred = 0): Promise<number> {
-  const port = await probe(preferred)
-  if (port !== undefined) return port
-  const any = preferred === 0 ? undefined : await probe(0)
-  if (any === undefined) throw new Error('this machine gives no free port on 127.0.0.1')
-  return any
+  const found = (await probe(preferred, loopback)) ?? (preferred === 0 ? undefined : await probe(0, loopback))
+  if (found === undefined) throw new Error(`this machine gives no free port on ${loopback}`)
+  return found
 }
 
-async function probe(port: number): Promise<number | undefined> {
-  return await new Promise((resolve) => {
+async function probe(port: number, host: string): Promise<number | undefined> {
+  return await listened(port, host).catch(() => undefined)
+}
+
+/**
+ * Resolves when `port` of `host` can be listened on; rejects with the reason why not. One that is in use is tried again for `patienceMs`: the kernel
+ * frees the ports of a process that was killed a moment after nothing else is seen of it any more.
+ */
+export async function portIsFree(port: number, host: string, patienceMs: number): Promise<void> {
+  const deadline = Date.now() + patienceMs
+  for (;;) {
+    try {
+      await listened(port, host)
+      return
+    } catch (failure) {
+      if ((failure as NodeJS.ErrnoException).code !== 'EADDRINUSE' || Date.now() >= deadline) throw failure
+    }
+    await wait(50)
+  }
+}
+
+/** Which port it was, closed again. */
+async function listened(port: number, host: string): Promise<number> {
+  return await new Promise((resolve, reject) => {
     const server = createServer()
-    server.once('error', () => resolve(undefined))
-    server.listen(port, '127.0.0.1', () => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
       const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined))
+      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no port'))))
     })
   })
 }

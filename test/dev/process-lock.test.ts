@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { takeLock } from '../../bin/process-lock.mjs'
+import { processBirth, takeLock } from '../../bin/process-lock.mjs'
+import { eventually } from '../support/eventually.js'
 
 const module = fileURLToPath(new URL('../../bin/process-lock.mjs', import.meta.url))
 
@@ -68,5 +69,30 @@ describe('a process lock', () => {
     writeFileSync(`${path}.1`, '{"pid":')
 
     expect(await contend(1)).toEqual([true])
+  })
+})
+
+/** Its first thread ends; another one, which holds what the process has open, stays until its input ends. */
+const withoutFirstThread = `
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+exit_of_one_thread = 60 if __import__('platform').machine() == 'x86_64' else 93
+ctypes.CDLL(None).syscall(exit_of_one_thread, 0)
+`
+
+describe('a process', () => {
+  it('lives while a thread of it does, also without its first one', async () => {
+    const child = spawn('python3', ['-c', withoutFirstThread], { stdio: ['pipe', 'ignore', 'inherit'] })
+    const pid = child.pid ?? 0
+    const birth = processBirth(pid)
+    expect(birth).toBeDefined()
+    await eventually(() => readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z '))
+
+    expect(processBirth(pid)).toBe(birth)
+
+    const gone = new Promise((resolve) => child.once('exit', resolve))
+    child.stdin.end()
+    await gone
+    expect(processBirth(pid)).toBeUndefined()
   })
 })

@@ -130,8 +130,8 @@ async function copied(parts: Parts, store: StreamStore, { id, plan, offsets }: R
     await standing.check()
     const verdict = await store.create(path, { fork: { from }, ...(closed ? { closed } : {}), operation: id })
     if (!isRefused(verdict)) return [{ path, tail: verdict.head.tail }]
-    // Nothing to copy: a shared state that nobody has written yet has no stream (404); an attachment behind the cut may have been removed since,
-    // while other forks still read it (409). Those that stand are held by our lock (and none was being removed before: `fork-ground.ts`).
+    // Nothing to copy: a shared state that nobody has written yet has no stream (404); what is gone, while other forks still read it, is no source
+    // (409). Attachments that stand are held by our lock (and none was being removed before: `fork-ground.ts`).
     return verdict.because === 'fork' && (verdict.status === 404 || verdict.status === 409) ? [] : null
   })
   if (others.includes(null)) return false

@@ -28,7 +28,8 @@ export interface Found {
   /** Those that are copied: root first, then breadth-first. */
   readonly members: readonly ForkMember[]
   readonly rows: ReadonlyMap<string, readonly SnapshotRow[]>
-  readonly cut?: ForkCut
+  /** A root behind a cut is as it was there in `rows`, and as it is now in `standing`. */
+  readonly atCut?: { readonly cut: ForkCut; readonly standing: readonly SnapshotRow[] }
 }
 
 export interface Active {
@@ -114,7 +115,8 @@ function judged(
   const active = mustRest.filter(({ status }) => status !== 'idle' && status !== 'paused').map(({ url }) => url)
   if (active.length > 0) return { outcome: 'active', urls: active }
   if (atCut === null) return { outcome: 'found', members: kept, rows }
-  return { outcome: 'found', members: kept, rows: new Map([...rows, [root.url, atCut.rows]]), cut: atCut.cut }
+  const standing = rows.get(root.url) ?? []
+  return { outcome: 'found', members: kept, rows: new Map([...rows, [root.url, atCut.rows]]), atCut: { cut: atCut.cut, standing } }
 }
 
 export const isRefusal = (finding: Finding): finding is AgentsError => finding instanceof AgentsError

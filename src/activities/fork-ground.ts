@@ -89,7 +89,7 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
       return drawn
     },
     copy: async (tx, { operationId, ids, verdicts, copied, tails }) => {
-      if (await isAnyClaimed(tx, [...copied.values()].flatMap(standingAttachments))) throw new LookAgain() // its removal has not been drawn yet
+      if (await isAnyClaimed(tx, [...copied.values()].flatMap(attachmentsOf))) throw new LookAgain() // its removal has not been drawn yet
       for (const [id, { plan }] of copied)
         await lockForFork(
           tx,
@@ -114,8 +114,4 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
   }
 }
 
-/** Those that the manifests of the sources name now; what is behind a cut may be long gone. */
-function standingAttachments({ plan: { attachments, copies, cut } }: PlannedFork): readonly StreamPath[] {
-  const behindCut = cut === undefined ? [] : copies.slice(0, 1).map(({ source }) => `${source}/attachments/`)
-  return attachments.map(({ from }) => from).filter((from) => !behindCut.some((prefix) => from.startsWith(prefix)))
-}
+const attachmentsOf = ({ plan }: PlannedFork): readonly StreamPath[] => plan.attachments.map(({ from }) => from)

@@ -204,7 +204,7 @@ function planOf({ id, item, rootUrl, parent, principal }: CheckedFork, found: Fo
   return planFork({
     members: found.members,
     rows: found.rows,
-    ...(found.cut === undefined ? {} : { cut: found.cut }),
+    ...found.atCut,
     rootUrl,
     suffix: forkSuffix(id),
     taken,

@@ -185,6 +185,29 @@ describe.each(['postgres', 'http'] as const)('a fork, with streams in %s,', (str
     expect((await forker.wire.ask('GET', `/_electric/entities${root.url}/attachments/s`)).status).toBe(409)
   })
 
+  it.each([
+    ['removed', null],
+    ['uploaded again, with as many bytes', 'EVIL'],
+    ['uploaded again, with more bytes', 'other bytes'],
+  ])('at an earlier event has no bytes of an attachment that was %s since', async (_, bytes) => {
+    const source = await forker.root()
+    await forker.attach(source, 'kept')
+    await forker.attach(source, 'a1', 'FOUR')
+    const anchor = { fork_pointer: { offset: (await forker.wire.events(source)).at(-2)?.headers.offset, sub_offset: 1 } }
+    const row = (await forker.manifest(source)).get('attachment:a1') as object
+    expectStatus(200, await forker.wire.ask('DELETE', `/_electric/entities${source}/attachments/a1`))
+    if (bytes !== null) await forker.attach(source, 'a1', bytes)
+
+    const { root } = await forker.forked(source, anchor)
+
+    expect((await forker.manifest(root.url)).get('attachment:a1')).toEqual({ ...row, streamPath: `${root.url}/attachments/a1` })
+    expect(await forker.attachment(root.url, 'a1')).toMatchObject({
+      status: 404,
+      body: { error: { code: 'NOT_FOUND', message: 'Attachment not found' } },
+    })
+    expect(await forker.attachment(root.url, 'kept')).toMatchObject({ status: 200, text: 'bytes of kept' })
+  })
+
   it('copies what two rows of a manifest name, two spellings of one path among it', async () => {
     const source = await forker.root()
     await forker.attach(source, 'twice')

@@ -66,9 +66,9 @@ export class Forker {
   }
 
   /** An attachment of an entity whose bytes say which one it is. */
-  async attach(url: string, id: string): Promise<void> {
+  async attach(url: string, id: string, bytes = `bytes of ${id}`): Promise<void> {
     const form = new FormData()
-    form.append('file', new Blob([`bytes of ${id}`]), id)
+    form.append('file', new Blob([bytes]), id)
     for (const [field, value] of Object.entries({ id, subjectType: 'inbox', subjectKey: 'k' })) form.append(field, value)
     const answer = await fetch(`${this.wire.url}/_electric/entities${url}/attachments`, { method: 'POST', body: form })
     if (answer.status !== 201) throw new Error(`${answer.status} instead of 201: ${await answer.text()}`)

@@ -34,6 +34,8 @@ export interface ForkFindings {
   readonly rows: ReadonlyMap<string, readonly SnapshotRow[]>
   /** Absent: a fork at HEAD. */
   readonly cut?: ForkCut
+  /** The root's rows as they are now, if there is a cut. */
+  readonly standing?: readonly SnapshotRow[]
   /** Exact, or null: made. */
   readonly rootUrl: EntityUrl | null
   readonly suffix: string
@@ -104,7 +106,7 @@ export function breadthFirst<Member extends Pick<ForkMember, 'url' | 'parent'>>(
 }
 
 export function planFork(findings: ForkFindings): ForkPlan {
-  const { members, rows, cut } = findings
+  const { members, rows, cut, standing } = findings
   const [root] = members
   const rowsOf = (url: string) => rows.get(url) ?? []
   const kept = effectiveMembers(members, cut === undefined || root === undefined ? null : rowsOf(root.url))
@@ -116,7 +118,11 @@ export function planFork(findings: ForkFindings): ForkPlan {
     sharedStates: onePerPath(
       [...renames.sharedStates].flatMap(([id, to]) => sharedStatePairs(id, to).map((pair) => ({ ...pair, id: to }))),
     ),
-    attachments: onePerPath(copies.flatMap(({ source, url }) => attachmentsOf(source, url, rowsOf(source)))),
+    attachments: onePerPath(
+      copies.flatMap(({ source, url }) =>
+        attachmentsOf(source, url, source === root?.url && standing !== undefined ? standingOf(rowsOf(source), standing) : rowsOf(source)),
+      ),
+    ),
     ...(cut === undefined ? {} : { cut }),
   }
 }
@@ -209,6 +215,22 @@ function rowEvents(row: SnapshotRow, to: SnapshotRow | null, sign: Sign): readon
 function firstMessage({ initialMessage, parent, createdBy, atMs, seed }: ForkFindings): StateEvent | null {
   if (initialMessage === undefined) return null
   return inbox({ from: parent ?? createdBy, payload: initialMessage.payload, mode: 'immediate', atMs, seed }).event
+}
+
+/**
+ * The rows of a cut whose uploads stand still: an id that was removed is free, and the bytes under it may be those of a later upload. What stands there
+ * no more has no stream in the copy.
+ */
+function standingOf(rows: readonly SnapshotRow[], standing: readonly SnapshotRow[]): readonly SnapshotRow[] {
+  const uploads = new Set(standing.map(uploadIn))
+  return rows.filter((row) => uploads.has(uploadIn(row)))
+}
+
+/** What tells one upload under an id from another; of a row that is none, null. */
+function uploadIn(row: SnapshotRow): string | null {
+  const { createdAt, sha256, byteLength } = row.value
+  const attachment = attachmentOf(row)
+  return attachment === null ? null : JSON.stringify([attachment.path, createdAt, sha256, byteLength])
 }
 
 /** Only streams at the canonical paths of the source's own attachments: a manifest may name any path, and whoever writes it is a client. */

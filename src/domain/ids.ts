@@ -21,8 +21,11 @@ export const maxStreamPathBytes = 2_000
 /** Bytes of UTF-8; longer ids are refused with 400 instead of breaking an index. Those of the runtime hold an entity URL and a shared-state id. */
 export const maxProducerIdBytes = 2_600
 
-/** Visible ASCII without `*`, which would be a subscription pattern, and without what cannot stand in a request path. */
-const segment = /^[\x21-\x29\x2b-\x2e\x30-\x3e\x40-\x7e]+$/
+/**
+ * Visible ASCII without `*`, which would be a subscription pattern, and without what cannot stand in a request path: URL parsers cut at `?` and `#`, take
+ * `\` for `/`, and encode the others, so the stream of an entity that had one in its URL could not be addressed.
+ */
+const segment = /^[!$-)+-.0-;=@-[\]-_a-z|~]+$/
 
 /** URL parsers resolve these, so nobody could address what is called so. */
 const dots = /^(\.|%2e){1,2}$/i

@@ -26,6 +26,7 @@ import { openApi, openApiPath } from './openapi.js'
 import type { Parts } from './parts.js'
 import { resolvePrincipal } from './principals.js'
 import { jsonRoutes } from './routes.js'
+import { streamPathOf } from './streams/requests.js'
 import { type StreamRouteParts, streamRoutes } from './streams/routes.js'
 import { speaksByClaimToken } from './subscriptions/views.js'
 import { presentedToken } from './tokens.js'
@@ -146,7 +147,7 @@ const isRoot = (method: string, path: string): boolean => path === '/' && isRead
 function speaksByToken(method: string, url: string): boolean {
   if (method !== 'POST') return false
   const path = url.split('?', 1)[0] ?? url
-  return path.startsWith(wakeCallbacks) || speaksByClaimToken(path) || entityOfMainStream(path) !== null
+  return path.startsWith(wakeCallbacks) || speaksByClaimToken(path) || entityOfMainStream(streamPathOf(url)) !== null // as the stream routes read it
 }
 
 function health(app: FastifyInstance, parts: Parts): void {

@@ -32,6 +32,7 @@ describe('an entity URL (spec/01 §4)', () => {
     ['a question mark', '/chat/a?b'],
     ['what is not ASCII', '/chat/é'],
     ['U+0000', '/chat/a\0'],
+    ...['"', '#', '<', '>', '\\', '`', '{', '}'].map((what) => [`${what}, which URL parsers rewrite`, `/chat/a${what}b`]),
   ])('is not %s', (_, text) => {
     expect(parseEntityUrl(text)).toBeNull()
   })

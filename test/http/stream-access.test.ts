@@ -1,3 +1,4 @@
+import { request } from 'node:http'
 import type { StreamPath } from '../../src/domain/ids.js'
 import { givenEntity, type RegistryServer, registryServer } from './support/registry-server.js'
 
@@ -82,4 +83,26 @@ describe('other streams over HTTP', () => {
   it('come later: Postgres observation', async () => {
     expect((await ask('GET', '/_electric/pg-sync/x')).status).toBe(501)
   })
+})
+
+describe('a path that clients send as no URL parser would', () => {
+  /** `fetch` would rewrite it. */
+  const post = async (path: string, headers: Record<string, string>) =>
+    await new Promise<number | undefined>((resolve, reject) => {
+      const sent = { method: 'POST', path, headers: { 'content-type': 'application/json', ...headers } }
+      request(server.url, sent, (response) => {
+        response.resume().once('end', () => resolve(response.statusCode))
+      })
+        .once('error', reject)
+        .end('{}')
+    })
+
+  it.each(['/x/..\\_electric\\shared-state/main', '/x/..\\foo/main', '/a/b/../c\\d/main'])(
+    'is judged as the stream routes read it, for a principal that was asked for: %s',
+    async (path) => {
+      expect(await post(path, { 'electric-principal': 'zzz' })).toBe(400)
+      expect(await post(path, { 'electric-principal': 'user:kim' })).toBeGreaterThanOrEqual(400)
+      expect(await post(path, { 'electric-principal': 'user:kim' })).toBeLessThan(500)
+    },
+  )
 })

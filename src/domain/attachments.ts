@@ -4,7 +4,8 @@ import type { Json, JsonObject } from './entity.js'
 import { errors } from './errors.js'
 import { iso, type StateEvent } from './events.js'
 import type { EntityUrl, PrincipalUrl, StreamPath } from './ids.js'
-import { isObject } from './json-shape.js'
+import { isObject, shapeProblem } from './json-shape.js'
+import type { Limits } from './limits.js'
 
 export const attachmentRoles = ['input', 'output'] as const
 export type AttachmentRole = (typeof attachmentRoles)[number]
@@ -67,11 +68,12 @@ export type AttachmentFields = Readonly<
 export function describeAttachment(
   fields: AttachmentFields,
   file: { readonly name?: string; readonly mimeType?: string },
+  { maxJsonDepth }: Pick<Limits, 'maxJsonDepth'>,
 ): AttachmentDescription {
   const role = attachmentRoles.find((known) => known === (fields.role ?? 'input'))
   if (role === undefined) throw errors.INVALID_REQUEST('invalid attachment role')
-  const meta = metaOf(fields.meta)
-  const subject = subjectOf(fields)
+  const meta = metaOf(fields.meta, maxJsonDepth)
+  const subject = subjectOf(fields, maxJsonDepth)
   const filename = fields.filename ?? file.name
   return {
     ...(fields.id === undefined ? {} : { id: fields.id }),
@@ -83,16 +85,16 @@ export function describeAttachment(
   }
 }
 
-function metaOf(text: string | undefined): JsonObject | undefined {
+function metaOf(text: string | undefined, maxDepth: number): JsonObject | undefined {
   if (text === undefined) return undefined
-  const meta = parsed(text, 'meta')
+  const meta = parsed(text, 'meta', maxDepth)
   if (meta === null) return undefined
   if (!isObject(meta)) throw errors.INVALID_REQUEST('attachment meta must be an object')
   return meta
 }
 
-function subjectOf(fields: AttachmentFields): AttachmentSubject {
-  const { type, key } = fields.subject === undefined ? pairOf(fields) : membersOf(parsed(fields.subject, 'subject'))
+function subjectOf(fields: AttachmentFields, maxDepth: number): AttachmentSubject {
+  const { type, key } = fields.subject === undefined ? pairOf(fields) : membersOf(parsed(fields.subject, 'subject', maxDepth))
   const known = subjectTypes.find((one) => one === type)
   if (known === undefined) throw errors.INVALID_REQUEST('invalid attachment subject type')
   return { type: known, key }
@@ -110,7 +112,14 @@ function membersOf(subject: Json): { readonly type: string; readonly key: string
   return { type, key }
 }
 
-function parsed(text: string, field: string): Json {
+function parsed(text: string, field: string, maxDepth: number): Json {
+  const value = parsedJson(text, field)
+  const problem = shapeProblem(value, { maxDepth, storable: false })
+  if (problem !== null) throw errors.INVALID_REQUEST(problem)
+  return value
+}
+
+function parsedJson(text: string, field: string): Json {
   try {
     return JSON.parse(text) as Json // what else would it be
   } catch {

@@ -57,8 +57,12 @@ export async function renderPlainError(failure: FastifyError, request: FastifyRe
   return await render(failure, request, reply, 'application/json')
 }
 
+/** Of an answer that became a refusal on its way: nobody is to keep that, or to save it under the answer's name. */
+const headersOfAnswers = ['cache-control', 'content-disposition', 'etag'] as const
+
 async function render(failure: FastifyError, request: FastifyRequest, reply: FastifyReply, type: string): Promise<FastifyReply> {
   const refusal = refusalOf(failure, request)
+  for (const name of headersOfAnswers) reply.removeHeader(name)
   if (refusal.status === 413 || request.body instanceof Readable) await restDiscarded(request)
   if (refusal.retryAfterS !== undefined) reply.header('retry-after', String(refusal.retryAfterS))
   return reply

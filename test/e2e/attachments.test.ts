@@ -287,6 +287,8 @@ describe('an upload', () => {
     [{ role: 'other' }, 'invalid attachment role'],
     [{ meta: '{' }, 'Invalid JSON field: meta'],
     [{ meta: '[]' }, 'attachment meta must be an object'],
+    [{ meta: `${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}` }, 'JSON is nested deeper than 200 levels'],
+    [{ meta: '{"a":1e400}' }, 'Numbers must be finite'],
     [{ subject: '{' }, 'Invalid JSON field: subject'],
     [{ subject: '[]' }, 'attachment subject must be an object'],
     [{ subject: '{"type":"inbox"}' }, 'attachment subject requires type and key'],

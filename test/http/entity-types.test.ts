@@ -92,6 +92,14 @@ describe('registering a type', () => {
     })
   })
 
+  it('refuses a collection whose events have no type: no gate would judge them (spec/01 §7.24)', async () => {
+    const sent = { ...minimal('x'), externally_writable_collections: { notes: { type: '' } } }
+
+    expect((await server.register(sent)).body).toMatchObject({
+      error: { code: 'INVALID_REQUEST', details: [{ path: '/externally_writable_collections/notes/type' }] },
+    })
+  })
+
   it('refuses a policy without targets and one with two', async () => {
     const target = { type: 'runner', runnerId: 'r' }
     const refused = async (targets: unknown[]) => (await server.register({ ...minimal('x'), default_dispatch_policy: { targets } })).body

@@ -118,7 +118,7 @@ export function attachmentRoutes(app: FastifyInstance, parts: Parts): void {
         parts.attachments.refuseUnlessLive(entity),
       ) // 400, 404, 409, 413
       try {
-        const described = describeAttachment(fields, file) // 400
+        const described = describeAttachment(fields, file, parts.limits) // 400
         return await reply.code(201).send(await parts.attachments.add(entity, described, spool.bytes(), request.principal)) // 404, 409, 400, 413
       } finally {
         await spool.close()

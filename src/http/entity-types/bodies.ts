@@ -27,7 +27,7 @@ const typeGrant = z.strictObject({
 })
 
 const writableCollection = z.strictObject({
-  type: z.string(),
+  type: z.string().min(1), // the event gate has nothing to say of an event without a type (spec/01 §7.24)
   contract: z.string().optional(),
   operations: z.array(oneOf('insert', 'update', 'delete')).optional(),
   principalColumn: z.string().optional(),

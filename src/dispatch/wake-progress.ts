@@ -22,7 +22,10 @@ export interface Callback {
   /** What its body says beside. */
   readonly said?: { readonly wakeId?: string; readonly generation?: number }
   readonly acks: readonly { readonly path: StreamPath; readonly offset: string }[]
-  /** They are of what a delivery showed (spec/06 §4): one that does not fit any more is passed over, and refuses nothing. */
+  /**
+   * They are of what a delivery showed (spec/06 §4): one that does not fit any more is passed over, and refuses nothing. So is one of what is held back by
+   * the status of another entity than the wake's (spec/07 §3.7): no handler could have worked on that.
+   */
   readonly acksShown?: boolean
   /** `done`: the wake is over; `release`: it is given back. */
   readonly ends?: 'done' | 'release'
@@ -62,6 +65,7 @@ export class WakeProgress {
     for (const { path, offset: text } of callback.acks) {
       const link = links.find((known) => known.path === path)
       if (link === undefined && path === wake.wake_path) continue // unlinked meanwhile, as by a kill: nothing is left to acknowledge
+      if (callback.acksShown && link !== undefined && path !== wake.wake_path && !mayWake(link.entity_status)) continue
       const offset = ackedOffset(text)
       const refusal = refuseAck(link, offset)
       if (refusal === null) acks.push({ subscriptionId: wake.id, path, offset })

@@ -88,7 +88,11 @@ export const errorEntries = {
   INVALID_JSON: { ...INVALID, message: () => 'Invalid JSON body', next: 'Send well-formed JSON in UTF-8.' },
   INVALID_BODY: { ...INVALID, message: () => 'Request body does not match API schema', next: 'Correct what `details` names.' },
   INVALID_REQUEST: { ...INVALID, message: (reason: string) => reason, next: 'Correct the request.' },
-  INVALID_ENTITY_URL: { ...INVALID, message: () => 'Invalid entity URL', next: 'Use `/{type}/{id}`: no `*`, at most 1,000 bytes.' },
+  INVALID_ENTITY_URL: {
+    ...INVALID,
+    message: () => 'Invalid entity URL',
+    next: 'Use `/{type}/{id}` of visible ASCII, percent-encoding included: none of `*`, `"`, `#`, `<`, `>`, `?`, a backslash, a backtick, `{`, `}`; at most 1,000 bytes.',
+  },
   BODY_TOO_LARGE: {
     code: 'INVALID_REQUEST',
     status: 413,

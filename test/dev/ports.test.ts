@@ -30,6 +30,6 @@ describe('a port that must be free', () => {
   })
 
   it('is refused at once where waiting cannot help', async () => {
-    await expect(portIsFree(1, '192.0.2.1', 60_000)).rejects.toMatchObject({ code: 'EADDRNOTAVAIL' }) // an address of documentation: nobody's
+    await expect(portIsFree(1, '203.0.113.1', 60_000)).rejects.toMatchObject({ code: 'EADDRNOTAVAIL' }) // an address of documentation: nobody's
   })
 })

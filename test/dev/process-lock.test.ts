@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -74,9 +75,9 @@ describe('a process lock', () => {
 
 /** Its first thread ends; another one, which holds what the process has open, stays until its input ends. */
 const withoutFirstThread = `
-import ctypes, sys, threading
+import ctypes, platform, sys, threading
 threading.Thread(target=sys.stdin.read).start()
-exit_of_one_thread = 60 if __import__('platform').machine() == 'x86_64' else 93
+exit_of_one_thread = 60 if platform.machine() == 'x86_64' else 93
 ctypes.CDLL(None).syscall(exit_of_one_thread, 0)
 `
 
@@ -90,7 +91,7 @@ describe('a process', () => {
 
     expect(processBirth(pid)).toBe(birth)
 
-    const gone = new Promise((resolve) => child.once('exit', resolve))
+    const gone = once(child, 'exit')
     child.stdin.end()
     await gone
     expect(processBirth(pid)).toBeUndefined()

@@ -89,7 +89,8 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
       return drawn
     },
     copy: async (tx, { operationId, ids, verdicts, copied, tails }) => {
-      if (await isAnyClaimed(tx, [...copied.values()].flatMap(attachmentsOf))) throw new LookAgain() // its removal has not been drawn yet
+      const attachments = [...copied.values()].flatMap(({ plan }) => plan.attachments.map(({ from }) => from))
+      if (await isAnyClaimed(tx, attachments)) throw new LookAgain() // its removal has not been drawn yet
       for (const [id, { plan }] of copied)
         await lockForFork(
           tx,
@@ -113,5 +114,3 @@ async function foreignGround(parts: Parts, appends: Kind<'intents'>, forks: read
     announce: () => undefined,
   }
 }
-
-const attachmentsOf = ({ plan }: PlannedFork): readonly StreamPath[] => plan.attachments.map(({ from }) => from)

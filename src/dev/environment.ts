@@ -41,8 +41,6 @@ export interface EnvironmentOptions {
   readonly signal: AbortSignal
 }
 
-const portPatienceMs = 3_000 // of a server that was killed just now
-
 const isGiven = (environment: Environment, names: readonly string[]): boolean =>
   names.some((name) => (environment[name] ?? '').trim() !== '')
 const temporalIsGiven = (environment: Environment): boolean =>
@@ -158,6 +156,8 @@ function onlyThis(environment: Environment, temporal: Part, namespace: string): 
     TEMPORAL_NAMESPACE: namespace,
   }
 }
+
+const portPatienceMs = 3_000 // with a server that was killed just now
 
 async function checkPort({ host, port }: Configuration): Promise<void> {
   await portIsFree(port, host, portPatienceMs).catch((failure: NodeJS.ErrnoException) => {

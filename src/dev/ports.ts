@@ -1,18 +1,16 @@
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 
 const loopback = '127.0.0.1'
 
 /** A port of the loopback interface that nobody listens on now; `preferred` if it is free. */
 export async function freePort(preferred = 0): Promise<number> {
-  const found = (await probe(preferred, loopback)) ?? (preferred === 0 ? undefined : await probe(0, loopback))
+  const found = (await probe(preferred)) ?? (preferred === 0 ? undefined : await probe(0))
   if (found === undefined) throw new Error(`this machine gives no free port on ${loopback}`)
   return found
 }
 
-async function probe(port: number, host: string): Promise<number | undefined> {
-  return await listened(port, host).catch(() => undefined)
-}
+const probe = async (port: number): Promise<number | undefined> => await listened(port, loopback).catch(() => undefined)
 
 /**
  * Resolves when `port` of `host` can be listened on; rejects with the reason why not. One that is in use is tried again for `patienceMs`: the kernel
@@ -37,8 +35,8 @@ async function listened(port: number, host: string): Promise<number> {
     const server = createServer()
     server.once('error', reject)
     server.listen(port, host, () => {
-      const address = server.address()
-      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no port'))))
+      const { port: opened } = server.address() as AddressInfo // of TCP
+      server.close(() => resolve(opened))
     })
   })
 }

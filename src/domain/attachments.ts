@@ -4,7 +4,7 @@ import type { Json, JsonObject } from './entity.js'
 import { errors } from './errors.js'
 import { iso, type StateEvent } from './events.js'
 import type { EntityUrl, PrincipalUrl, StreamPath } from './ids.js'
-import { isObject, shapeProblem } from './json-shape.js'
+import { isObject, refuseShape } from './json-shape.js'
 import type { Limits } from './limits.js'
 
 export const attachmentRoles = ['input', 'output'] as const
@@ -114,8 +114,8 @@ function membersOf(subject: Json): { readonly type: string; readonly key: string
 
 function parsed(text: string, field: string, maxDepth: number): Json {
   const value = parsedJson(text, field)
-  const problem = shapeProblem(value, { maxDepth, storable: false })
-  if (problem !== null) throw errors.INVALID_REQUEST(problem)
+  const refusal = refuseShape(value, { maxDepth, storable: false })
+  if (refusal !== null) throw refusal
   return value
 }
 

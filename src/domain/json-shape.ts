@@ -1,5 +1,6 @@
 /** What of parsed JSON no schema expresses. */
 import type { JsonObject } from './entity.js'
+import { type AgentsError, errors } from './errors.js'
 
 export interface ShapeLimits {
   /** Nesting; a scalar has depth 0. */
@@ -13,7 +14,12 @@ const unstorable = 'Text must not contain U+0000 or lone surrogates'
 const isStorable = (text: string): boolean => !text.includes('\0') && text.isWellFormed()
 
 /** Why `value` (from `JSON.parse`) is refused, or null. */
-export function shapeProblem(value: unknown, limits: ShapeLimits, depth = 0): string | null {
+export function refuseShape(value: unknown, limits: ShapeLimits): AgentsError | null {
+  const problem = shapeProblem(value, limits)
+  return problem === null ? null : errors.INVALID_REQUEST(problem)
+}
+
+function shapeProblem(value: unknown, limits: ShapeLimits, depth = 0): string | null {
   if (typeof value === 'string') return limits.storable && !isStorable(value) ? unstorable : null
   // `1e400` parses to Infinity, which JSON cannot express again.
   if (typeof value === 'number') return Number.isFinite(value) ? null : 'Numbers must be finite'

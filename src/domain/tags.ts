@@ -1,7 +1,7 @@
 /** Tags of an entity (spec/02 §10). Any key works, `__proto__` too: they are changed as a map, never as members of an object. */
 import type { Tags } from './entity.js'
 import { type AgentsError, errors } from './errors.js'
-import { shapeProblem } from './json-shape.js'
+import { refuseShape } from './json-shape.js'
 import type { Limits } from './limits.js'
 
 /** Stored with their keys sorted (spec/01 §5.3). */
@@ -41,6 +41,5 @@ export function refuseTags(tags: Tags, limits: Limits): AgentsError | null {
 export function refuseTag(key: string, value: string, limits: Limits): AgentsError | null {
   if (key.length > limits.maxTagKeyLength) return errors.TAG_LIMIT(`keys of ${limits.maxTagKeyLength} characters`)
   if (value.length > limits.maxTagValueLength) return errors.TAG_LIMIT(`values of ${limits.maxTagValueLength} characters`)
-  const problem = shapeProblem([key, value], { maxDepth: 1, storable: true })
-  return problem === null ? null : errors.INVALID_REQUEST(problem)
+  return refuseShape([key, value], { maxDepth: 1, storable: true })
 }

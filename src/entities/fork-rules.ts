@@ -5,7 +5,7 @@ import { AgentsError, errors } from '../domain/errors.js'
 import { pointerOffset, unknownOffset } from '../domain/fork/cut.js'
 import { requestedUrl } from '../domain/fork/names.js'
 import type { EntityUrl, OperationId } from '../domain/ids.js'
-import { shapeProblem } from '../domain/json-shape.js'
+import { refuseShape } from '../domain/json-shape.js'
 import type { Limits } from '../domain/limits.js'
 import type { ForkItem } from '../domain/operations.js'
 import { refuseTags } from '../domain/tags.js'
@@ -75,8 +75,7 @@ function refuseOffset({ pointer }: ForkItem, source: FoundEntity): void {
 /** What a row cannot hold. */
 function refuseTagsOf({ tags }: ForkItem, source: FoundEntity, limits: Limits): void {
   if (tags === undefined) return
-  const problem = shapeProblem(tags, { maxDepth: 1, storable: true })
-  const refusal = problem === null ? refuseTags({ ...source.tags, ...tags }, limits) : errors.INVALID_REQUEST(problem)
+  const refusal = refuseShape(tags, { maxDepth: 1, storable: true }) ?? refuseTags({ ...source.tags, ...tags }, limits)
   if (refusal !== null) throw refusal
 }
 

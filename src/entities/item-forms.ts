@@ -4,9 +4,9 @@
  */
 import { z } from 'zod'
 import { malformed } from '../domain/batch-form.js'
-import { type AgentsError, errors, type Violation } from '../domain/errors.js'
+import type { AgentsError, Violation } from '../domain/errors.js'
 import { forkAnchors } from '../domain/fork/cut.js'
-import { shapeProblem } from '../domain/json-shape.js'
+import { refuseShape } from '../domain/json-shape.js'
 import { signals } from '../domain/signals.js'
 import { maxSubscriptionScopeCharacters } from '../domain/subscriptions.js'
 
@@ -67,8 +67,7 @@ const refusalBy =
   (item: unknown, maxDepth: number): AgentsError | null => {
     const parsed = form.safeParse(item)
     if (!parsed.success) return malformed(parsed.error.issues.map(violation))
-    const problem = shapeProblem(item, { maxDepth, storable: false })
-    return problem === null ? null : errors.INVALID_REQUEST(problem)
+    return refuseShape(item, { maxDepth, storable: false })
   }
 
 const violation = ({ path, message }: z.core.$ZodIssue): Violation => ({ path: `/${path.map(String).join('/')}`, message })

@@ -11,7 +11,7 @@ import { effectiveSchemas } from '../domain/entity-types.js'
 import { AgentsError, errors } from '../domain/errors.js'
 import { type EntityUrl, parseEntityUrl, typeOf } from '../domain/ids.js'
 import { validate } from '../domain/json-schema.js'
-import { shapeProblem } from '../domain/json-shape.js'
+import { refuseShape } from '../domain/json-shape.js'
 import type { Limits } from '../domain/limits.js'
 import { refuseMessage } from '../domain/messages.js'
 import type { ForkItem, SignalItem, SpawnItem } from '../domain/operations.js'
@@ -165,8 +165,7 @@ export class EntityRules implements Rules {
   /** What a row cannot hold. */
   #formRefusal({ args, tags, dispatchPolicy, sandbox }: SpawnItem): AgentsError | null {
     const rows = [args ?? {}, tags ?? {}, dispatchPolicy ?? {}, sandbox ?? {}]
-    const problem = shapeProblem(rows, { maxDepth: this.#limits.maxJsonDepth + 1, storable: true })
-    return problem === null ? refuseTags(tags ?? {}, this.#limits) : errors.INVALID_REQUEST(problem)
+    return refuseShape(rows, { maxDepth: this.#limits.maxJsonDepth + 1, storable: true }) ?? refuseTags(tags ?? {}, this.#limits)
   }
 }
 

@@ -1,6 +1,6 @@
 /** What a runner may say, beyond the schema of its body. Pure: throws the first refusal. */
 import { errors } from '../domain/errors.js'
-import { shapeProblem } from '../domain/json-shape.js'
+import { refuseShape } from '../domain/json-shape.js'
 import type { Limits } from '../domain/limits.js'
 import type { AdvertisedProfile } from '../domain/runners.js'
 
@@ -19,8 +19,8 @@ export function refuseLongTexts({ label, wake_stream_offset, sandbox_profiles = 
 
 function refuseText(text: string, { maxRunnerTextLength, maxJsonDepth }: Limits): void {
   if (text.length > maxRunnerTextLength) throw errors.INVALID_REQUEST(`Texts of a runner are limited to ${maxRunnerTextLength} characters`)
-  const problem = shapeProblem(text, { maxDepth: maxJsonDepth, storable: true })
-  if (problem !== null) throw errors.INVALID_REQUEST(problem)
+  const refusal = refuseShape(text, { maxDepth: maxJsonDepth, storable: true })
+  if (refusal !== null) throw refusal
 }
 
 /** With its zone: replicas may live in several. */

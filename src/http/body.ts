@@ -9,7 +9,7 @@ import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { errors, type Violation } from '../domain/errors.js'
-import { shapeProblem } from '../domain/json-shape.js'
+import { refuseShape } from '../domain/json-shape.js'
 import type { Limits } from '../domain/limits.js'
 
 declare module 'fastify' {
@@ -76,8 +76,8 @@ function parseJson(bytes: Buffer, maxDepth: number, intoRows: boolean): unknown 
 }
 
 function withSaneShape(value: unknown, maxDepth: number, intoRows: boolean): unknown {
-  const problem = shapeProblem(value, { maxDepth, storable: intoRows })
-  if (problem !== null) throw errors.INVALID_REQUEST(problem)
+  const refusal = refuseShape(value, { maxDepth, storable: intoRows })
+  if (refusal !== null) throw refusal
   return value
 }
 

@@ -109,6 +109,7 @@ export function planFork(findings: ForkFindings): ForkPlan {
   const { members, rows, cut, standing } = findings
   const [root] = members
   const rowsOf = (url: string) => rows.get(url) ?? []
+  const uploadsOf = (url: string) => (url === root?.url && standing !== undefined ? standingOf(rowsOf(url), standing) : rowsOf(url))
   const kept = effectiveMembers(members, cut === undefined || root === undefined ? null : rowsOf(root.url))
   const renames = renamesOf(findings, kept)
   const strings = renamedStrings(renames)
@@ -118,11 +119,7 @@ export function planFork(findings: ForkFindings): ForkPlan {
     sharedStates: onePerPath(
       [...renames.sharedStates].flatMap(([id, to]) => sharedStatePairs(id, to).map((pair) => ({ ...pair, id: to }))),
     ),
-    attachments: onePerPath(
-      copies.flatMap(({ source, url }) =>
-        attachmentsOf(source, url, source === root?.url && standing !== undefined ? standingOf(rowsOf(source), standing) : rowsOf(source)),
-      ),
-    ),
+    attachments: onePerPath(copies.flatMap(({ source, url }) => attachmentsOf(source, url, uploadsOf(source)))),
     ...(cut === undefined ? {} : { cut }),
   }
 }

@@ -373,7 +373,7 @@ export const limitDefinitions = {
     default: 120_000,
     unit: 'ms',
     env: 'ELECTRIC_AGENTS_READ_STALL_MS',
-    what: 'How long a reader of a stream may take nothing of its answer before it is cut off: more than the interval above.',
+    what: 'How long a reader of a stream may take nothing of what waits for it before it is cut off.',
   },
 } as const satisfies Record<string, LimitDefinition>
 

@@ -3,6 +3,7 @@
  * Refusals of the stream layer are `text/plain`; those of `access` go through the house's error envelope.
  */
 import { isUtf8 } from 'node:buffer'
+import type { ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AgentsError } from '../../domain/errors.js'
@@ -212,7 +213,7 @@ async function read(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
     signal: left.signal,
     ...given({ ifNoneMatch: request.headers['if-none-match'] ?? null }),
   })
-  if (mayStall(response)) reply.raw.setTimeout(parts.limits.readStallMs, () => reply.raw.destroy())
+  if (mayStall(response)) cutOffWhenStalled(reply.raw, parts.limits.readStallMs)
   const payload = payloadOf(response)
   if (typeof payload === 'string') reply.serializer(asItIs) // without one fastify adds a charset to the type of a text
   return await reply.code(response.status).headers(response.headers).send(payload)
@@ -222,6 +223,13 @@ async function read(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
 const mayStall = ({ body }: ReadResponse): boolean => body !== null && !(body instanceof Buffer && body.length < smallBytes)
 
 const smallBytes = 16 * 1024
+
+/** Nothing is sent for `ms` although something waits to be. A reader that has taken all there is waits for us, however long. */
+function cutOffWhenStalled(response: ServerResponse, ms: number): void {
+  response.setTimeout(ms, () => {
+    if (response.writableLength > 0) response.destroy()
+  })
+}
 
 /** Without the members that are null. */
 function given<Names extends string>(values: Readonly<Record<Names, string | null>>): Partial<Record<Names, string>> {

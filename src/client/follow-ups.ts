@@ -6,7 +6,7 @@ import { type Client, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundErro
 import type { Workflow } from '@temporalio/common'
 import type { EntityUrl } from '../domain/ids.js'
 import type { DeliverWake, StopEntity } from '../domain/operations.js'
-import { boundedId, entityAttributes } from './starts.js'
+import { entityAttributes, idOfQueue } from './starts.js'
 
 export interface FollowUpsOptions {
   readonly client: Client
@@ -33,23 +33,27 @@ export class FollowUps {
     retryInMs: number,
   ): Promise<void> {
     const input: DeliverWake = { wakeId: wake.wakeId, retryInMs }
-    const id = boundedId(`wake:${wake.subscriptionId}:${wake.generation}`)
+    const id = this.#idOf(`wake:${wake.subscriptionId}:${wake.generation}`)
     await this.#start('deliverWake', id, input, `deliver a wake of ${wake.entityUrl ?? wake.subscriptionId}`, wake.entityUrl)
   }
 
   /** An entity is stopping while its handler works. Throws where Temporal could not be told. */
   async stop(url: EntityUrl): Promise<void> {
     const input: StopEntity = { url, graceMs: this.#options.graceMs }
-    await this.#start('stopEntity', boundedId(`stop:${url}`), input, `stop ${url} when its handler is done`, url)
+    await this.#start('stopEntity', this.#idOf(`stop:${url}`), input, `stop ${url} when its handler is done`, url)
   }
 
   /** Its handler is done, and it has stopped. */
   async stopped(url: EntityUrl): Promise<void> {
     try {
-      await this.#options.client.workflow.getHandle(boundedId(`stop:${url}`)).signal('stopped')
+      await this.#options.client.workflow.getHandle(this.#idOf(`stop:${url}`)).signal('stopped')
     } catch (failure) {
       if (!(failure instanceof WorkflowNotFoundError)) throw failure
     }
+  }
+
+  #idOf(id: string): string {
+    return idOfQueue(this.#options.taskQueue, id)
   }
 
   async #start(

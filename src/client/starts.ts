@@ -41,6 +41,9 @@ export function workflowIdOf(kind: OperationKind, urls: readonly EntityUrl[], op
 /** A second operation on an entity whose first one is still being worked on. */
 export const secondWorkflowId = (kind: OperationKind, operationId: OperationId): string => `${kind}:again:${operationId}`
 
+/** An id that is looked for again: tenants that share a namespace have entities at the same URLs, and each has a task queue of its own. */
+export const idOfQueue = (taskQueue: string, id: string): string => boundedId(taskQueue === defaultTaskQueue ? id : `${taskQueue}:${id}`)
+
 /** An id that every server takes; what is too long ends in a hash. */
 export const boundedId = (id: string): string =>
   Buffer.byteLength(id) <= maxWorkflowIdBytes

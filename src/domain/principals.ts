@@ -21,7 +21,24 @@ export function parsePrincipalKey(key: string): PrincipalParse {
   const kind = principalKinds.find((known) => known === key.slice(0, colon))
   if (kind === undefined) return { refused: 'Invalid principal kind' }
   const id = key.slice(colon + 1)
-  if (id === '' || id.includes('/') || !id.isWellFormed() || id.includes('\0')) return { refused: 'Invalid principal id' }
+  return id.includes('/') ? { refused: 'Invalid principal id' } : principalOf(kind, id)
+}
+
+/**
+ * What an embedding program says, whatever its types say: its kind and id, and what follows from them. Only here is an id a path (`agent:<type>/<id>`,
+ * spec/01 §3).
+ */
+export function checkPrincipal(said: unknown): PrincipalParse {
+  const { kind: name, id, key }: { readonly [Name in keyof Principal]?: unknown } = Object(said)
+  const kind = principalKinds.find((known) => known === name)
+  if (kind === undefined) return { refused: 'Invalid principal kind' }
+  if (typeof id !== 'string' || (key !== undefined && key !== `${kind}:${id}`)) return { refused: 'Invalid principal id' }
+  return principalOf(kind, id)
+}
+
+function principalOf(kind: PrincipalKind, id: string): PrincipalParse {
+  const key = `${kind}:${id}`
+  if (id === '' || !id.isWellFormed() || id.includes('\0')) return { refused: 'Invalid principal id' }
   const url = entityUrl('principal', encodeURIComponent(key)) // a principal's entity stands there: no pattern, at most 1,000 bytes
   if (url === null) return { refused: 'Invalid principal id' }
   return { principal: { kind, id, key, url: url as string as PrincipalUrl } }

@@ -58,7 +58,7 @@ export class Forking {
   /** Forks; throws the refusal. All copies are complete and readable by every replica when this returns. */
   async fork(asked: ForkAsked, caller: JudgedPrincipal, idempotencyKey?: string): Promise<Forked> {
     if (idempotencyKey === undefined) return await this.#forked(itemOf(asked, operationId(`fork-${randomUUID()}`)), caller)
-    const item = itemOf(asked, keyedId(asked, caller, idempotencyKey))
+    const item = itemOf(asked, keyedId(this.#parts.database.tenant, asked, caller, idempotencyKey))
     return (await this.#before(item, asked)) ?? (await this.#keyed(item, caller))
   }
 
@@ -170,8 +170,8 @@ export class Forking {
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex')
 
-const keyedId = ({ source }: ForkAsked, caller: JudgedPrincipal, key: string): OperationId =>
-  operationId(`fork-${digest(JSON.stringify([caller.url, source, key]))}`)
+const keyedId = (tenant: string, { source }: ForkAsked, caller: JudgedPrincipal, key: string): OperationId =>
+  operationId(`fork-${digest(JSON.stringify([tenant, caller.url, source, key]))}`)
 
 const itemOf = (asked: ForkAsked, id: OperationId): ForkItem => ({
   ...asked,

@@ -27,7 +27,7 @@ import type { Parts } from './parts.js'
 import { resolvePrincipal } from './principals.js'
 import { jsonRoutes } from './routes.js'
 import { streamPathOf } from './streams/requests.js'
-import { type StreamRouteParts, streamRoutes } from './streams/routes.js'
+import { anyStream, type StreamRouteParts, streamRoutes } from './streams/routes.js'
 import { speaksByClaimToken } from './subscriptions/views.js'
 import { presentedToken } from './tokens.js'
 import { tracedRequests } from './tracing.js'
@@ -105,7 +105,7 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
     if (request.method === 'OPTIONS') return await reply.code(204).send() // H2
     if (needsNoPrincipal(request.method, request.originalUrl)) return
     if (parts.isStopping() && !isRead(request.method)) throw errors.SERVER_STOPPING() // H5
-    if (speaksByToken(request.method, request.originalUrl)) return // H3
+    if (speaksByToken(request)) return // H3
     request.principal = await resolvePrincipal(request, parts.authentication) // H3
   })
 }
@@ -144,10 +144,11 @@ function needsNoPrincipal(method: string, url: string): boolean {
 const isRoot = (method: string, path: string): boolean => path === '/' && isRead(method)
 
 /** Runtimes send no principal on these (spec/06 §2). */
-function speaksByToken(method: string, url: string): boolean {
+function speaksByToken({ method, originalUrl, routeOptions }: FastifyRequest): boolean {
   if (method !== 'POST') return false
-  const path = url.split('?', 1)[0] ?? url
-  return path.startsWith(wakeCallbacks) || speaksByClaimToken(path) || entityOfMainStream(streamPathOf(url)) !== null // as the stream routes read it
+  if (routeOptions.url === anyStream) return entityOfMainStream(streamPathOf(originalUrl)) !== null // as the route reads it
+  const path = originalUrl.split('?', 1)[0] ?? originalUrl
+  return path.startsWith(wakeCallbacks) || speaksByClaimToken(path)
 }
 
 function health(app: FastifyInstance, parts: Parts): void {

@@ -1,7 +1,7 @@
 /** Who calls: resolved once per request, before routing (spec/12 §1.3). */
 import type { FastifyRequest } from 'fastify'
 import { errors } from '../domain/errors.js'
-import { type Principal, parsePrincipal } from '../domain/principals.js'
+import { checkPrincipal, type Principal, parsePrincipal } from '../domain/principals.js'
 import type { AuthorizationHook, RequestFacts } from '../entities/authorization-hook.js'
 import type { JudgedPrincipal } from '../entities/authorize.js'
 
@@ -70,7 +70,9 @@ function fromHeader(header: string, { refuseSystemHeader }: Authentication): Pri
 async function fromCallback(request: FastifyRequest, authenticate: AuthenticateRequest): Promise<Principal> {
   const principal = await answerOf(request, authenticate)
   if (principal === null || principal === undefined) throw errors.MISSING_PRINCIPAL()
-  return principal
+  const checked = checkPrincipal(principal)
+  if ('refused' in checked) throw errors.INVALID_PRINCIPAL(checked.refused)
+  return checked.principal
 }
 
 async function answerOf(request: FastifyRequest, authenticate: AuthenticateRequest) {

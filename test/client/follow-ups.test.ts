@@ -27,6 +27,25 @@ async function whereStartsFailWith(failure: Error) {
   return { isHandedOver, warned }
 }
 
+it.each([
+  ['agents', 'stop:/chat/a'],
+  ['agents:b', 'agents:b:stop:/chat/a'],
+])('tenants in one namespace stop the same URL independently: %s', async (taskQueue, workflowId) => {
+  const ids: unknown[] = []
+  const start = async (_type: string, options: { workflowId: string }) => ids.push(options.workflowId)
+  const signal = async () => ids.push('signalled')
+  const getHandle = (id: string) => {
+    ids.push(id)
+    return { signal }
+  }
+  const followUps = new FollowUps({ client: { workflow: { getHandle } } as never, start, taskQueue, attributeBytes: null, graceMs: 1 })
+
+  await followUps.stop(url)
+  await followUps.stopped(url)
+
+  expect(ids).toEqual([workflowId, workflowId, 'signalled'])
+})
+
 it('a workflow that could not be started is said to be: its row is found by its deadline', async () => {
   const failure = new Error('away')
   const warning = [failure, 'the workflow service could not be told; its row is found without it']

@@ -1,4 +1,4 @@
-import { parsePrincipalKey } from '../../src/domain/principals.js'
+import { type Principal, parsePrincipalKey } from '../../src/domain/principals.js'
 import { type Authentication, devFallbackAllowed } from '../../src/http/principals.js'
 import { shellOnly, type TestServer } from './support/server.js'
 
@@ -66,6 +66,21 @@ describe('the principal of a request', () => {
 
     expect((await whoami({ ...strict, authenticateRequest }, { authorization: 'Bearer s' })).body).toEqual(sam)
   })
+
+  it('is what follows from the kind and the id that a callback says, also for an agent', async () => {
+    const said = { kind: 'agent', id: 'chat/a', key: 'agent:chat/a', url: '/principal/agent:chat/a' } as Principal
+
+    expect((await whoami({ ...strict, authenticateRequest: () => said })).body).toEqual({ ...said, url: '/principal/agent%3Achat%2Fa' })
+    const withoutUrl = { kind: 'user', id: 'sam', key: 'user:sam' } as Principal
+    expect((await whoami({ ...strict, authenticateRequest: () => withoutUrl })).body).toEqual(sam)
+  })
+
+  it.each([{}, 'user:sam', { ...sam, kind: 'root' }, { ...sam, id: '' }, { ...sam, id: 7 }, { ...sam, key: 'user:kim' }])(
+    'is refused where a callback says what is no principal: %j',
+    async (said) => {
+      expect((await whoami({ ...strict, authenticateRequest: () => said as Principal })).status).toBe(400)
+    },
+  )
 
   it('is a 400 with the reason when the callback throws', async () => {
     const authenticateRequest = () => {

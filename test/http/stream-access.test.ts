@@ -99,4 +99,10 @@ describe('a path that clients send as no URL parser would', () => {
       expect(await post(path, 'user:kim')).toBeLessThan(500)
     },
   )
+
+  it('is asked for its principal on every other route, wherever a parser would put it', async () => {
+    const path = '/_electric/entities/chat/a/tags/k\\..\\..\\..\\..\\..\\..\\chat\\a\\main'
+    expect(await post(path, 'zzz')).toBe(400)
+    expect(await post(path, 'user:kim')).toBeLessThan(500)
+  })
 })

@@ -66,7 +66,10 @@ export function streamRoutes(app: FastifyInstance, parts: StreamRouteParts): voi
 const isControlPath = (path: string): boolean => /^(\/v1\/stream)?\/__ds(\/|$)/.test(path)
 
 /** Everything that no other route has; below `/_electric/` only shared state is a stream. */
-const streamUrls = ['*', '/_electric/shared-state/:id'] as const
+/** The route of streams that have no other one. */
+export const anyStream = '*'
+
+const streamUrls = [anyStream, '/_electric/shared-state/:id'] as const
 
 function streamRoute(
   app: FastifyInstance,

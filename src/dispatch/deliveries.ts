@@ -226,6 +226,12 @@ export class Deliveries {
       const delivered = ours.filter((wake) => !isIdle(wake))
       const running = delivered.filter(({ type }) => type === 'webhook').flatMap(({ wake_entity_url }) => wake_entity_url ?? [])
       if (heldBack.length > 0) await waking.holdBack(tx, heldBack)
+      const left = heldBack.filter(({ attempts, failures }) => attempts - 1 > failures) // an attempt before this one was lost, as in a crash
+      await setIdle(
+        tx,
+        left.flatMap(({ wake_entity_url }) => wake_entity_url ?? []),
+        Date.now(),
+      )
       tx.last(() => setRunning(tx, running, Date.now()))
       return new Map<string, BeginVerdict>([
         ...delivered.map((wake) => [wake.wake_id, { begun: begunOf(wake, links, heads), stopping: null }] as const),

@@ -271,6 +271,19 @@ it('a done that could not be written down is no done: its wake is delivered agai
   expect(rows).toEqual([{ wake_id: null, due_at: null }])
 })
 
+it('a delivery that a crash cut off, and that has nothing left to deliver, leaves its entity idle', async () => {
+  const url = '/chat/unlinked' as EntityUrl
+  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'running', 1, 1)`)
+  const wake = await aWake(url, mainStream(url))
+  await fresh.database.query(sql`UPDATE subscriptions SET attempts = 1 WHERE id = ${url}`)
+  await fresh.database.query(sql`DELETE FROM subscription_links WHERE subscription_id = ${url}`)
+
+  expect(await dispatch.deliveries.attempt({ ...wake, attempts: 1 })).toEqual({ state: 'over' })
+
+  expect(timesReceived(wake)).toBe(0)
+  expect((await fresh.database.query(sql`SELECT status FROM entities WHERE url = ${url}`)).rows).toEqual([{ status: 'idle' }])
+})
+
 describe('an entity that cannot be stopped yet', () => {
   beforeEach(() => {
     answer = { ok: true }

@@ -225,13 +225,10 @@ export class Deliveries {
       const heldBack = ours.filter(isIdle)
       const delivered = ours.filter((wake) => !isIdle(wake))
       const running = delivered.filter(({ type }) => type === 'webhook').flatMap(({ wake_entity_url }) => wake_entity_url ?? [])
-      if (heldBack.length > 0) await waking.holdBack(tx, heldBack)
-      const left = heldBack.filter(({ attempts, failures }) => attempts - 1 > failures) // an attempt before this one was lost, as in a crash
-      await setIdle(
-        tx,
-        left.flatMap(({ wake_entity_url }) => wake_entity_url ?? []),
-        Date.now(),
-      )
+      if (heldBack.length > 0) {
+        await waking.holdBack(tx, heldBack)
+        await setIdle(tx, entitiesLeftRunning(heldBack), Date.now())
+      }
       tx.last(() => setRunning(tx, running, Date.now()))
       return new Map<string, BeginVerdict>([
         ...delivered.map((wake) => [wake.wake_id, { begun: begunOf(wake, links, heads), stopping: null }] as const),
@@ -343,6 +340,10 @@ export class Deliveries {
     return { made: isDead ? over('dead') : failed, stopping }
   }
 }
+
+/** An attempt before the one that was just begun was lost, as in a crash: nobody has said since that its entity is idle. */
+const entitiesLeftRunning = (wakes: readonly LockedWake[]): readonly EntityUrl[] =>
+  wakes.filter(({ attempts, failures }) => attempts - 1 > failures).flatMap(({ wake_entity_url }) => wake_entity_url ?? [])
 
 const notMine: BeginVerdict = { begun: null, stopping: null }
 

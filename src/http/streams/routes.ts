@@ -65,10 +65,10 @@ export function streamRoutes(app: FastifyInstance, parts: StreamRouteParts): voi
 /** The subscription API's, of either view: no stream lives there. */
 const isControlPath = (path: string): boolean => /^(\/v1\/stream)?\/__ds(\/|$)/.test(path)
 
-/** Everything that no other route has; below `/_electric/` only shared state is a stream. */
-/** The route of streams that have no other one. */
+/** Everything that no other route has. */
 export const anyStream = '*'
 
+/** Below `/_electric/` only shared state is a stream. */
 const streamUrls = [anyStream, '/_electric/shared-state/:id'] as const
 
 function streamRoute(

@@ -23,6 +23,7 @@ export interface Original {
 
 export const attachmentId = 'file'
 export const attachmentText = 'the attachment'
+const tenant = 'default'
 const principal = '/principal/system%3Adev-local'
 const noNames: readonly string[] = []
 
@@ -42,7 +43,7 @@ export interface CopyNames {
 /** F1. */
 export function namesOf({ url, original }: ForkRequest): CopyNames {
   const id = `fork-${createHash('sha256')
-    .update(JSON.stringify([principal, original.url, url]))
+    .update(JSON.stringify([tenant, principal, original.url, url]))
     .digest('hex')}`
   const suffix = forkSuffix(id)
   return { kids: original.kids.map((kid) => `${kid}-fork-${suffix}`), board: `${original.board}-fork-${suffix}` }

@@ -36,7 +36,9 @@ export async function beginDeliveries(
   limitMs: number,
 ): Promise<ReadonlySet<string>> {
   const { rows } = await tx.query(keyed`
-    UPDATE subscriptions s SET attempts = s.attempts + 1, due_at = clock_timestamp() + ${limitMs} * interval '1 ms'
+    UPDATE subscriptions s
+       SET attempts = s.attempts + 1, due_at = clock_timestamp() + ${limitMs} * interval '1 ms',
+           called_until = CASE s.type WHEN 'webhook' THEN clock_timestamp() + ${limitMs} * interval '1 ms' END
       FROM (SELECT k.ctid AS at
               FROM unnest(${wakes.map((w) => w.wakeId)}::text[], ${wakes.map((w) => w.attempts)}::int4[]) AS i (wake_id, attempts)
              CROSS JOIN LATERAL (SELECT ctid FROM subscriptions
@@ -84,7 +86,8 @@ export async function setAnnounced(tx: Queryable, wakeId: string, offset: string
 export async function setFailed(tx: Transaction, wakeId: string, reason: string, retryInMs: number): Promise<void> {
   await tx.query(sql`
     WITH failed AS (
-      UPDATE subscriptions SET failures = failures + 1, last_error = ${reason}, due_at = clock_timestamp() + ${retryInMs} * interval '1 ms'
+      UPDATE subscriptions
+         SET failures = failures + 1, last_error = ${reason}, due_at = clock_timestamp() + ${retryInMs} * interval '1 ms', called_until = NULL
        WHERE tenant_id = ${tx.tenant} AND wake_id = ${wakeId}
       RETURNING wake_entity_url)
     UPDATE entity_dispatch_state d SET last_error = ${reason}, updated_at = now()

@@ -1,8 +1,8 @@
 /**
  * Which entities are in the hands of a handler, and what their status says of it (spec/06 §11, spec/05 §6).
  *
- * A handler has a wake while its lease runs, and before that while a webhook's delivery is under way: begun, not failed, within its limit. What is
- * announced to a runner is in nobody's hands until it is claimed.
+ * A handler has a wake while its lease runs, and before that while its webhook is called: until the call fails, or its limit is over. What is announced to
+ * a runner is in nobody's hands until it is claimed.
  */
 import type { EntityUrl } from '../domain/ids.js'
 import { keyed, type Queryable, sql, type Transaction } from './database.js'
@@ -16,7 +16,7 @@ export async function workedOn(queryable: Queryable, urls: readonly EntityUrl[])
   const { rows } = await queryable.query(sql`
     SELECT DISTINCT wake_entity_url AS url FROM subscriptions
      WHERE tenant_id = ${queryable.tenant} AND wake_entity_url = ANY (${urls})
-       AND (lease_until IS NOT NULL OR (type = 'webhook' AND attempts > failures AND due_at > clock_timestamp()))`)
+       AND (lease_until IS NOT NULL OR called_until > clock_timestamp())`)
   return new Set(rows.map((row) => String(row.url)))
 }
 
@@ -33,8 +33,8 @@ export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], at
 }
 
 /**
- * Moves entities that nobody works on any more back to `idle`: no lease of theirs runs. The other statuses stay. Who waits for them is told. The caller
- * has locked them.
+ * Moves entities that nobody works on any more back to `idle`: no lease of theirs runs, and no handler is called. The other statuses stay. Who waits for
+ * them is told. The caller has locked them.
  */
 export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs: number): Promise<void> {
   if (urls.length === 0) return
@@ -44,9 +44,9 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
               FROM unnest(${urls}::text[]) AS i (url)
              CROSS JOIN LATERAL (SELECT ctid FROM entities
                                   WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" AND status IN ('running', 'spawning') OFFSET 0) k
-             WHERE NOT EXISTS (SELECT FROM (SELECT lease_until FROM subscriptions
+             WHERE NOT EXISTS (SELECT FROM (SELECT lease_until, called_until FROM subscriptions
                                              WHERE tenant_id = ${tx.tenant} AND wake_entity_url = i.url COLLATE "C" OFFSET 0) s
-                                WHERE s.lease_until IS NOT NULL OFFSET 0)) i
+                                WHERE s.lease_until IS NOT NULL OR s.called_until > clock_timestamp() OFFSET 0)) i
      WHERE e.ctid = i.at`)
   await Promise.all([changed, wakeWaiters(tx, urls)]) // in this order (database.ts D7, waiters.ts W2)
 }
@@ -64,7 +64,7 @@ export async function unfinishedStops(
        AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${overdueMs}::int8
             OR NOT EXISTS (SELECT FROM subscriptions s
                             WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url
-                              AND (s.lease_until IS NOT NULL OR (s.type = 'webhook' AND s.attempts > s.failures AND s.due_at > clock_timestamp()))))
+                              AND (s.lease_until IS NOT NULL OR s.called_until > clock_timestamp())))
      ORDER BY e.updated_at, e.url
      LIMIT ${limit}`)
   return rows.map((row) => ({ url: row.url as EntityUrl, isOverdue: row.is_overdue === true }))

@@ -263,8 +263,8 @@ export async function endWakes(tx: Transaction, ends: readonly WakeEnd[]): Promi
   await tx.query(keyed`
     WITH ended AS (
       UPDATE subscriptions s
-         SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, claimed_attempt = NULL, lease_until = NULL, due_at = NULL, started_at = NULL, failures = 0,
-             last_error = NULL, lost_leases = i.lost_leases
+         SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, holder = NULL, claimed_attempt = NULL, lease_until = NULL, due_at = NULL, called_until = NULL, started_at = NULL,
+             failures = 0, last_error = NULL, lost_leases = i.lost_leases
         FROM (SELECT k.ctid AS at, k.wake_entity_url AS entity_url, i.*
                 FROM unnest(${ends.map((e) => e.wakeId)}::text[], ${ends.map((e) => e.as)}::text[], ${ends.map((e) => JSON.stringify(e.acked))}::text[],
                             ${ends.map((e) => e.lostLeases)}::int4[]) AS i (wake_id, how, acked, lost_leases)

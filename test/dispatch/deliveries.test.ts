@@ -8,7 +8,8 @@ import { Waking } from '../../src/dispatch/waking.js'
 import { type EntityUrl, mainStream, type StreamPath, zeroOffset } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
 import { sql } from '../../src/registry/database.js'
-import { type StartedWake, takeDueWakes } from '../../src/registry/deliveries.js'
+import { beginDeliveries, type StartedWake, setFailed, takeDueWakes } from '../../src/registry/deliveries.js'
+import { isWorkedOn } from '../../src/registry/entity-work.js'
 import { PostgresStreams } from '../../src/streams/postgres/store.js'
 import { eventually } from '../support/eventually.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
@@ -95,7 +96,14 @@ async function startedBy(id: string, path: StreamPath): Promise<StartedWake> {
   return wake
 }
 
-/** The same, about an entity that is stopping. */
+/** A second wake about this entity. */
+async function anotherWake(id: string, url: EntityUrl): Promise<StartedWake> {
+  const wake = await aWake(id)
+  await fresh.database.query(sql`UPDATE subscriptions SET wake_entity_url = ${url} WHERE id = ${id}`)
+  return wake
+}
+
+/** A wake about an entity that is stopping. */
 async function aStoppingWake(url: EntityUrl): Promise<StartedWake> {
   await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
   const wake = await aWake(url, mainStream(url))
@@ -282,6 +290,47 @@ it('a delivery that a crash cut off, and that has nothing left to deliver, leave
 
   expect(timesReceived(wake)).toBe(0)
   expect((await fresh.database.query(sql`SELECT status FROM entities WHERE url = ${url}`)).rows).toEqual([{ status: 'idle' }])
+})
+
+it('an entity whose handler is still being called is running, whatever comes of its other deliveries', async () => {
+  const url = '/chat/watched' as EntityUrl
+  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
+  const own = await aWake(url, mainStream(url))
+  const [failing, quick] = [await anotherWake('watched-failing', url), await anotherWake('watched-quick', url)]
+  await fresh.database.query(sql`UPDATE subscriptions SET webhook_url = 'http://127.0.0.1:1/' WHERE id = 'watched-failing'`)
+  const status = async () => (await fresh.database.query(sql`SELECT status FROM entities WHERE url = ${url}`)).rows[0]?.status
+  answer = { done: true }
+  let goOn = (): void => undefined
+  mayAnswer = new Promise<void>((resolve) => {
+    goOn = resolve
+  })
+
+  const held = dispatch.deliveries.attempt(own)
+  await eventually(() => timesReceived(own) === 1)
+  mayAnswer = Promise.resolve()
+  expect(await dispatch.deliveries.attempt(failing)).toMatchObject({ state: 'failed' })
+  expect(await status()).toBe('running')
+  await dispatch.deliveries.attempt(quick)
+  expect(await status()).toBe('running')
+  goOn()
+  await held
+
+  expect([timesReceived(quick), await status()]).toEqual([1, 'idle'])
+})
+
+it('a delivery that a crash cut off counts as a call until its limit, and no longer', async () => {
+  const url = '/chat/cut-off' as EntityUrl
+  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
+  const wake = await aWake(url, mainStream(url))
+  const isCalled = async () => await fresh.database.transaction((tx) => isWorkedOn(tx, url))
+
+  await fresh.database.transaction((tx) => beginDeliveries(tx, [wake], 60_000))
+  expect(await isCalled()).toBe(true)
+  await fresh.database.query(sql`UPDATE subscriptions SET called_until = clock_timestamp() WHERE id = ${url}`)
+  expect(await isCalled()).toBe(false)
+  await fresh.database.transaction((tx) => beginDeliveries(tx, [{ ...wake, attempts: 1 }], 60_000))
+  await fresh.database.transaction((tx) => setFailed(tx, wake.wakeId, 'it answered 500', 60_000))
+  expect(await isCalled()).toBe(false) // two were begun, one has failed
 })
 
 describe('an entity that cannot be stopped yet', () => {

@@ -7,7 +7,7 @@
  */
 import { z } from 'zod'
 import { type EntityUrl, mainStream, type Offset, type OperationId, operationId, zeroOffset } from '../domain/ids.js'
-import { type Principal, parsePrincipal } from '../domain/principals.js'
+import { knownPrincipal, type Principal } from '../domain/principals.js'
 import { principalEntry, type SpawnPlan } from '../domain/spawn-plan.js'
 import { activateEntities, reservedSince } from '../registry/spawning.js'
 import type { StreamStore } from '../streams/store.js'
@@ -40,7 +40,7 @@ export async function completePrincipal(parts: Parts, plan: SpawnPlan): Promise<
   await parts.database.transaction((tx) => insertRows(tx, [plan], { reservedBy: id }))
   const createdAt = await reservedSince(parts.database, id)
   if (createdAt === null) return // somebody else has completed it
-  const parsed = parsePrincipal(url)
+  const parsed = knownPrincipal(url)
   if ('refused' in parsed) throw new Error(`${url} is reserved for no principal: ${parsed.refused}`)
   const { appends } = parts
   const tail = await madeOrLeft(appends.streams, id, (atMs) => streamOf(url, parsed.principal, atMs), createdAt)

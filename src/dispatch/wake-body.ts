@@ -1,7 +1,7 @@
 /** What a handler, or a runner, is told of a wake: spec/06 §4 (plain receivers) and §6.1 (entities). Pure. */
 import type { Entity, EntityStatus } from '../domain/entity.js'
 import { type EntityUrl, mainStream, type Offset, zeroOffset } from '../domain/ids.js'
-import { parsePrincipal } from '../domain/principals.js'
+import { knownPrincipal } from '../domain/principals.js'
 import { type Mount, nameOfPath, nothingAcked } from '../domain/subscriptions.js'
 import type { EntityHead } from '../registry/entities.js'
 import { hasPending, type LinkState } from '../registry/subscriptions.js'
@@ -81,7 +81,7 @@ export const freshFrom = ({ acked }: Pick<LinkState, 'acked'>): string => (acked
 export const ackedOffset = (text: string): Offset | string => (text.endsWith('~') ? text.slice(0, -1) : text)
 
 function principalOf(createdBy: NonNullable<Entity['created_by']>): object {
-  const parsed = parsePrincipal(createdBy)
+  const parsed = knownPrincipal(createdBy)
   if ('refused' in parsed) return { url: createdBy, key: null }
   const { url, key, kind, id } = parsed.principal
   return { url, key, kind, id }

@@ -16,17 +16,19 @@ export type PrincipalParse = { readonly principal: Principal } | { readonly refu
 
 /** Parses `<kind>:<id>`; the reason of a refusal is one of the three texts of spec/12 §1.1. */
 export function parsePrincipalKey(key: string): PrincipalParse {
+  return withoutPath(parseKey(key))
+}
+
+function parseKey(key: string): PrincipalParse {
   const colon = key.indexOf(':')
   if (colon <= 0) return { refused: 'Invalid principal identifier' }
   const kind = principalKinds.find((known) => known === key.slice(0, colon))
-  if (kind === undefined) return { refused: 'Invalid principal kind' }
-  const id = key.slice(colon + 1)
-  return id.includes('/') ? { refused: 'Invalid principal id' } : principalOf(kind, id)
+  return kind === undefined ? { refused: 'Invalid principal kind' } : principalOf(kind, key.slice(colon + 1))
 }
 
 /**
- * What an embedding program says, whatever its types say: its kind and id, and what follows from them. Only here is an id a path (`agent:<type>/<id>`,
- * spec/01 §3).
+ * What an embedding program says, whatever its types say: its kind and id, and what follows from them. Nobody else can say that he is an agent by its
+ * path (`agent:<type>/<id>`, spec/01 §3).
  */
 export function checkPrincipal(said: unknown): PrincipalParse {
   const { kind: name, id, key }: { readonly [Name in keyof Principal]?: unknown } = Object(said)
@@ -38,23 +40,30 @@ export function checkPrincipal(said: unknown): PrincipalParse {
 
 function principalOf(kind: PrincipalKind, id: string): PrincipalParse {
   const key = `${kind}:${id}`
-  if (id === '' || !id.isWellFormed() || id.includes('\0')) return { refused: 'Invalid principal id' }
+  if (id === '' || !id.isWellFormed() || id.includes('\0') || (id.includes('/') && kind !== 'agent'))
+    return { refused: 'Invalid principal id' }
   const url = entityUrl('principal', encodeURIComponent(key)) // a principal's entity stands there: no pattern, at most 1,000 bytes
   if (url === null) return { refused: 'Invalid principal id' }
   return { principal: { kind, id, key, url: url as string as PrincipalUrl } }
 }
 
-/** Parses a key, a principal URL, or the un-encoded legacy URL `/principal/user:sam`. */
-export function parsePrincipal(text: string): PrincipalParse {
-  if (!text.startsWith('/principal/')) return parsePrincipalKey(text)
+/** Who a caller says that he is: a key, a principal URL, or the un-encoded legacy URL `/principal/user:sam`. */
+export const parsePrincipal = (text: string): PrincipalParse => withoutPath(knownPrincipal(text))
+
+/** The same of whoever has been admitted before, as rows, workflows and URLs of entities name him: also an agent by its path. */
+export function knownPrincipal(text: string): PrincipalParse {
+  if (!text.startsWith('/principal/')) return parseKey(text)
   const segment = text.slice('/principal/'.length)
   if (segment.includes('/')) return { refused: 'Invalid principal identifier' }
   try {
-    return parsePrincipalKey(decodeURIComponent(segment))
+    return parseKey(decodeURIComponent(segment))
   } catch {
     return { refused: 'Invalid principal identifier' }
   }
 }
+
+const withoutPath = (parse: PrincipalParse): PrincipalParse =>
+  'principal' in parse && parse.principal.id.includes('/') ? { refused: 'Invalid principal id' } : parse
 
 const bypassKeys: ReadonlySet<string> = new Set(['system:framework', 'system:auth-sync', 'system:dev-local'])
 

@@ -15,7 +15,7 @@ import { refuseShape } from '../domain/json-shape.js'
 import type { Limits } from '../domain/limits.js'
 import { refuseMessage } from '../domain/messages.js'
 import type { ForkItem, SignalItem, SpawnItem } from '../domain/operations.js'
-import { type Principal, parsePrincipal } from '../domain/principals.js'
+import { knownPrincipal, type Principal } from '../domain/principals.js'
 import { type AdvertisedProfiles, chosenSandbox, resolveSandbox } from '../domain/sandbox.js'
 import { spawnAddressRefusal } from '../domain/spawn-address.js'
 import { planPrincipal, planSpawn, type SpawnPlan } from '../domain/spawn-plan.js'
@@ -113,7 +113,7 @@ export class EntityRules implements Rules {
 
   async #planPrincipal(text: unknown): Promise<SpawnPlan | null> {
     if (typeof text !== 'string') return null // a workflow's input may be anything; who is malformed is refused as such
-    const parsed = parsePrincipal(text)
+    const parsed = knownPrincipal(text)
     if ('refused' in parsed || (await this.#directory.entity(entityUrlOf(parsed.principal))) !== null) return null
     const registered = await this.#directory.type('principal')
     return registered === null ? null : planPrincipal(parsed.principal, registered.type, Date.now())
@@ -199,7 +199,7 @@ export const carriedBy = <Item extends SpawnItem | SignalItem | ForkItem>(caller
 
 /** Whoever starts a workflow with a malformed caller is refused like a malformed header. */
 export function callerOf(item: { readonly principal: string }): Principal {
-  const parsed = parsePrincipal(item.principal)
+  const parsed = knownPrincipal(item.principal)
   if ('refused' in parsed) throw errors.INVALID_PRINCIPAL(parsed.refused)
   return parsed.principal
 }

@@ -12,7 +12,7 @@
 import { errors } from '../domain/errors.js'
 import type { Offset, PrincipalUrl, StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
-import { type Principal, parsePrincipal } from '../domain/principals.js'
+import { knownPrincipal, type Principal } from '../domain/principals.js'
 import { type Diagnostics, knownDiagnostics } from '../domain/runner-health.js'
 import { type AdvertisedProfile, isRunnerId, type Runner, type RunnerAdminStatus, type RunnerKind } from '../domain/runners.js'
 import type { AdvertisedProfiles } from '../domain/sandbox.js'
@@ -223,7 +223,7 @@ function tailOf(path: StreamPath, verdict: CreateVerdict | undefined): Offset {
 /** Rows 3 and 4: the caller, however it spells itself. */
 function ownerOf(caller: Principal, owner: string | undefined): PrincipalUrl {
   if (owner === undefined) return caller.url
-  const parsed = owner.startsWith('/principal/') ? parsePrincipal(owner) : null
+  const parsed = owner.startsWith('/principal/') ? knownPrincipal(owner) : null
   if (parsed === null || 'refused' in parsed) throw errors.INVALID_RUNNER_OWNER(owner)
   if (parsed.principal.url !== caller.url) throw errors.RUNNER_OWNER_MISMATCH()
   return caller.url

@@ -68,6 +68,21 @@ describe('a spawn through Temporal', () => {
     },
   )
 
+  it('is an agent’s own, whom an embedding program calls by its path (spec/01 §3)', async () => {
+    const agent = '/principal/agent%3Achat%2Fa'
+    await wire.register('helpers', {}, 'user:sam')
+    await wire.sql(`UPDATE entity_type_managers SET principal = '${agent}' WHERE entity_type = 'helpers'`)
+
+    const spawned = await spawn(client, { url: '/helpers/1', principal: agent })
+    const { urls } = await fork(client, { source: spawned.url, principal: agent, instanceId: '2' })
+
+    expect(urls).toEqual(['/helpers/2'])
+    expect(await wire.sql(`SELECT url, created_by FROM entities WHERE url IN ('${agent}', '/helpers/1') ORDER BY url`)).toEqual([
+      { url: '/helpers/1', created_by: agent },
+      { url: agent, created_by: agent },
+    ])
+  })
+
   it.each([
     ['a reserved type', '/_chat/x', {}],
     ['a principal', '/principal/user:kim', {}],

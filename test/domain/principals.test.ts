@@ -1,5 +1,5 @@
 import { parseEntityUrl } from '../../src/domain/ids.js'
-import { isBypass, parsePrincipal, parsePrincipalKey } from '../../src/domain/principals.js'
+import { checkPrincipal, isBypass, knownPrincipal, parsePrincipal, parsePrincipalKey } from '../../src/domain/principals.js'
 
 function principal(text: string) {
   const parsed = parsePrincipal(text)
@@ -31,10 +31,20 @@ describe('a principal (spec/12 §1.1)', () => {
     ['user:', 'Invalid principal id'],
     ['user:a/b', 'Invalid principal id'],
     ['/principal/user%3Aa%2Fb', 'Invalid principal id'],
+    ['agent:chat/a', 'Invalid principal id'],
+    ['/principal/agent%3Achat%2Fa', 'Invalid principal id'],
     ['user:a\0', 'Invalid principal id'],
     ['user:\ud800', 'Invalid principal id'],
   ])('%p is refused: %s', (text, refused) => {
     expect(parsePrincipal(text)).toEqual({ refused })
+  })
+
+  it('is known by the path of an agent once an embedding program has said so, and only an agent has one (spec/01 §3)', () => {
+    const agent = { kind: 'agent', id: 'chat/a', key: 'agent:chat/a', url: '/principal/agent%3Achat%2Fa' }
+    expect(checkPrincipal({ kind: 'agent', id: 'chat/a' })).toEqual({ principal: agent })
+    expect([agent.key, agent.url].map(knownPrincipal)).toEqual([{ principal: agent }, { principal: agent }])
+    expect(checkPrincipal({ kind: 'user', id: 'a/b' })).toEqual({ refused: 'Invalid principal id' })
+    expect(knownPrincipal('/principal/user%3Aa%2Fb')).toEqual({ refused: 'Invalid principal id' })
   })
 
   it('always has a URL that can be an entity’s: no pattern, at most 1,000 bytes', () => {

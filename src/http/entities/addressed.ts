@@ -1,7 +1,7 @@
 /** The entity that a route's path names: spec/03 §1.3, the same for every `/_electric/entities/:type/:instanceId/…` route. */
 import { errors } from '../../domain/errors.js'
 import { type EntityUrl, entityUrl } from '../../domain/ids.js'
-import { isBypass, type Principal, parsePrincipal } from '../../domain/principals.js'
+import { isBypass, knownPrincipal, type Principal } from '../../domain/principals.js'
 import type { FoundEntity } from '../../registry/entities.js'
 import type { Parts } from '../parts.js'
 
@@ -30,7 +30,7 @@ export async function addressedEntity(parts: LookUpParts, principal: Principal, 
 
 /** Principals may be spelled `user:sam` or `user%3Asam`; both name `/principal/user%3Asam`. */
 async function principalEntity(parts: LookUpParts, caller: Principal, instanceId: string): Promise<FoundEntity> {
-  const parsed = parsePrincipal(`/principal/${instanceId}`)
+  const parsed = knownPrincipal(`/principal/${instanceId}`)
   if ('refused' in parsed) throw errors.INVALID_PRINCIPAL(parsed.refused)
   const { principal } = parsed
   const url = canonicalUrl(principal)

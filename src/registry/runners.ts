@@ -185,3 +185,12 @@ export async function presenceOf(queryable: Queryable, id: string): Promise<Runn
   if (rows[0] === undefined) return 'missing'
   return rows[0].is_online === true ? 'online' : 'away'
 }
+
+/** Whether the wakes of a runner are announced at `path` that is another principal's than this subscription. */
+export async function isReadByOthers(queryable: Queryable, subscriptionId: string, path: StreamPath): Promise<boolean> {
+  const { count } = await queryable.query(sql`
+    SELECT FROM subscriptions s
+      JOIN runners r ON r.tenant_id = s.tenant_id AND r.owner_principal <> s.created_by
+     WHERE s.tenant_id = ${queryable.tenant} AND s.id = ${subscriptionId} AND r.wake_stream = ${path}`)
+  return count > 0
+}

@@ -80,6 +80,27 @@ describe.each(['postgres', 'http'] as const)('with streams in %s, no pattern lin
     ])
   })
 
+  it('nor are wakes announced there of a stranger, who had chosen it while it was a plain one', async () => {
+    const told = async () => (await wire.ask('GET', '/desk/wakes?offset=-1', undefined, { as: 'user:sam' })).body
+    const wakesOf = async (id: string, path: string) => {
+      await watch(id, { streams: [path], wake_stream: 'desk/wakes' }, id === 'sams' ? 'user:sam' : 'user:kim')
+      return async () => expectStatus(204, await wire.ask('POST', `/${path}`, { work: 1 }, json))
+    }
+    await made('/work/of-kim')
+    await made('/work/of-sam')
+    const [wakeKim, wakeSam] = [await wakesOf('kims', 'work/of-kim'), await wakesOf('sams', 'work/of-sam')]
+    await runner('desk', '/desk/wakes', 'user:sam')
+
+    await wakeKim()
+    const kims = async () => (await wire.sql(`SELECT last_error FROM subscriptions WHERE id = 'kims' AND wake_id IS NOT NULL`))[0]
+    await eventually(async () => (await kims())?.last_error != null)
+    await wakeSam()
+    await eventually(async () => JSON.stringify(await told()).includes('sams'))
+
+    expect(await told()).toMatchObject([{ subscription_id: 'sams' }])
+    expect(await kims()).toEqual({ last_error: expect.stringContaining('have wakes announced on /desk/wakes') })
+  })
+
   it('while who names it is woken by it', async () => {
     await watch('named', { streams: ['old/wakes'], pattern: 'old/**' })
     expect(await linked('named')).toEqual(['/old/plain', '/old/wakes'])

@@ -69,3 +69,9 @@ const bypassKeys: ReadonlySet<string> = new Set(['system:framework', 'system:aut
 
 /** The built-in system principals pass every permission check (spec/12 §1.5). */
 export const isBypass = (principal: Principal): boolean => bypassKeys.has(principal.key)
+
+/** Whose rows a listing shows: everybody's, or those of one owner. */
+export type Visibility = { readonly sees: 'all' } | { readonly sees: 'own'; readonly owner: PrincipalUrl }
+
+export const visibilityTo = (principal: Principal): Visibility =>
+  isBypass(principal) ? { sees: 'all' } : { sees: 'own', owner: principal.url }

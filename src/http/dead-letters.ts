@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { errors } from '../domain/errors.js'
-import { isBypass } from '../domain/principals.js'
+import { visibilityTo } from '../domain/principals.js'
 import { authorize } from '../entities/authorize.js'
 import { refuseUnlessManager } from '../entities/subscription-access.js'
 import type { DeadLetter, LetterPosition } from '../registry/dead-letters.js'
@@ -81,8 +81,12 @@ export function deadLetterRoutes(app: FastifyInstance, { database, directory, di
   app.get('/_electric/dead-letters', { config: { documentation: listing } }, async (request, reply) => {
     const cursor = queryValue(request.query, 'cursor')
     const limit = pageLimit(queryValue(request.query, 'limit'), usualPage, maxPage)
-    const owner = isBypass(request.principal) ? null : request.principal.url
-    const page = await dispatch.deadLetters.list({ owner, limit, ...(cursor === undefined ? {} : { after: positionIn(cursor, position) }) })
+    const visibility = visibilityTo(request.principal)
+    const page = await dispatch.deadLetters.list({
+      visibility,
+      limit,
+      ...(cursor === undefined ? {} : { after: positionIn(cursor, position) }),
+    })
     const last = page.length === limit ? page.at(-1) : undefined
     if (last !== undefined) reply.header(cursorHeader, cursorOf({ failed_us: last.failed_us, wake_id: last.wake_id }))
     return await reply.send(page.map(shown))

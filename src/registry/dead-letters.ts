@@ -1,6 +1,7 @@
 /** Wakes that were given up: rows of `wake_notifications` that say `failed`, until somebody delivers them again or forgets them. */
 import { z } from 'zod'
-import type { EntityUrl, PrincipalUrl } from '../domain/ids.js'
+import type { EntityUrl } from '../domain/ids.js'
+import type { Visibility } from '../domain/principals.js'
 import { nothingAcked } from '../domain/subscriptions.js'
 import { type Queryable, sql, type Transaction } from './database.js'
 
@@ -31,14 +32,15 @@ export interface LetterPosition {
 }
 
 export interface LetterPage {
-  /** Whose entities, and whose subscriptions; null: all. */
-  readonly owner: PrincipalUrl | null
+  /** Whose entities, and whose subscriptions. */
+  readonly visibility: Visibility
   readonly limit: number
   readonly after?: LetterPosition | undefined
 }
 
 /** The latest first. Index: wake_notifications_dead. */
-export async function listDeadLetters(queryable: Queryable, { owner, limit, after }: LetterPage): Promise<DeadLetter[]> {
+export async function listDeadLetters(queryable: Queryable, { visibility, limit, after }: LetterPage): Promise<DeadLetter[]> {
+  const owner = visibility.sees === 'own' ? visibility.owner : null
   const { rows } = await queryable.query(sql`
     SELECT n.wake_id, n.subscription_id, n.generation, n.entity_url, n.target_type, n.target_runner_id, n.target_webhook_url, n.runner_wake_stream,
            n.last_error, n.attempts, n.acked_before, n.created_at, n.resolved_at, (extract(epoch FROM n.resolved_at) * 1000000)::int8 AS failed_us
@@ -46,7 +48,7 @@ export async function listDeadLetters(queryable: Queryable, { owner, limit, afte
      WHERE n.tenant_id = ${queryable.tenant} AND n.delivery_status = 'failed'
        AND (${after?.failed_us ?? null}::int8 IS NULL
             OR (n.resolved_at, n.wake_id) < ('epoch'::timestamptz + ${after?.failed_us ?? null}::int8 * interval '1 microsecond', ${after?.wake_id ?? null}::text COLLATE "C"))
-       AND (${owner}::text IS NULL
+       AND (${visibility.sees === 'all'}
             OR EXISTS (SELECT FROM entities e WHERE e.tenant_id = n.tenant_id AND e.url = n.entity_url AND e.created_by = ${owner})
             OR EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = n.tenant_id AND s.id = n.subscription_id AND s.created_by = ${owner}))
      ORDER BY n.resolved_at DESC, n.wake_id DESC

@@ -14,6 +14,7 @@ import { entityStatuses } from '../domain/entity.js'
 import type { EffectiveSchemas } from '../domain/entity-types.js'
 import { effectiveSchemas } from '../domain/entity-types.js'
 import { type EntityUrl, mainStream, type PrincipalUrl } from '../domain/ids.js'
+import type { Visibility } from '../domain/principals.js'
 import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
 
 /** An entity without the schema copies, which only few callers need and which can be large. */
@@ -122,12 +123,9 @@ export interface EntityPosition {
   readonly url: string
 }
 
-/** Whose entities are listed: everybody's, or those of one owner. */
-export type Visibility = { readonly sees: 'all' } | { readonly sees: 'own'; readonly owner: PrincipalUrl }
-
 /** Entities that match all members of `filter`, newest first, then by URL. */
 export async function listEntities(queryable: Queryable, filter: EntityFilter, visibility: Visibility): Promise<EntityHead[]> {
-  const owner = visibility.sees === 'all' ? null : visibility.owner
+  const owner = visibility.sees === 'own' ? visibility.owner : null
   const { rows } = await queryable.query(sql`
     SELECT url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, created_at, updated_at
       FROM entities
@@ -136,7 +134,7 @@ export async function listEntities(queryable: Queryable, filter: EntityFilter, v
        AND (${filter.status ?? null}::text IS NULL OR status = ${filter.status ?? null})
        AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})
        AND (${filter.created_by ?? null}::text IS NULL OR created_by = ${filter.created_by ?? null})
-       AND (${owner}::text IS NULL OR created_by = ${owner})
+       AND (${visibility.sees === 'all'} OR created_by = ${owner})
        AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at <= ${filter.after?.created_at ?? null}) -- where the index scan begins
        AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at < ${filter.after?.created_at ?? null}
             OR (created_at = ${filter.after?.created_at ?? null} AND url > ${filter.after?.url ?? null}))

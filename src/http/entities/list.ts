@@ -1,9 +1,9 @@
 /** `GET /_electric/entities`: spec/02 §9.2. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { isBypass, type Principal } from '../../domain/principals.js'
+import { visibilityTo } from '../../domain/principals.js'
 import { publicEntity } from '../../entities/public.js'
-import { type EntityFilter, type EntityPosition, listEntities, type Visibility } from '../../registry/entities.js'
+import { type EntityFilter, type EntityPosition, listEntities } from '../../registry/entities.js'
 import { entities } from '../answers.js'
 import type { RouteDocumentation } from '../documentation.js'
 import { cursorOf, pageLimit, positionIn } from '../paging.js'
@@ -39,14 +39,12 @@ const documentation: RouteDocumentation = {
 export function listRoute(app: FastifyInstance, { database, limits }: Parts): void {
   app.get('/_electric/entities', { config: { documentation } }, async (request, reply) => {
     const filter = filterOf(request, limits.maxListedEntities)
-    const found = matchesNothing(filter) ? [] : await listEntities(database, filter, visibility(request.principal))
+    const found = matchesNothing(filter) ? [] : await listEntities(database, filter, visibilityTo(request.principal))
     const last = found.length === filter.limit ? found.at(-1) : undefined
     if (last !== undefined) reply.header(cursorHeader, cursorOf({ created_at: last.created_at, url: last.url }))
     return reply.send(found.map(publicEntity))
   })
 }
-
-const visibility = (principal: Principal): Visibility => (isBypass(principal) ? { sees: 'all' } : { sees: 'own', owner: principal.url })
 
 function filterOf({ query }: FastifyRequest, defaultLimit: number): EntityFilter {
   const member = (name: 'type' | 'status' | 'parent' | 'created_by') => {

@@ -170,7 +170,8 @@ export class Claims {
   /** A wake that its claimer cannot work on: it ends, and its stream wakes this subscription no more (spec/07 §3.7 row 6). */
   async giveBack(wake: LockedWake): Promise<void> {
     await this.#parts.database.transaction(async (tx) => {
-      await lockSubscription(tx, wake.id)
+      const locked = await lockSubscription(tx, wake.id)
+      if (locked?.wake_id !== wake.wake_id) return // it has ended meanwhile, and the next is somebody's (K4)
       await dropLink(tx, wake.id, wake.wake_path)
       await this.#parts.waking.holdBack(tx, [wake])
     })

@@ -10,6 +10,7 @@ import { defaultLimits } from '../../src/domain/limits.js'
 import { sql } from '../../src/registry/database.js'
 import { beginDeliveries, type StartedWake, setFailed, takeDueWakes } from '../../src/registry/deliveries.js'
 import { isWorkedOn } from '../../src/registry/entity-work.js'
+import { lockWakes } from '../../src/registry/wakes.js'
 import { PostgresStreams } from '../../src/streams/postgres/store.js'
 import { eventually } from '../support/eventually.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
@@ -331,6 +332,23 @@ it('a delivery that a crash cut off counts as a call until its limit, and no lon
   await fresh.database.transaction((tx) => beginDeliveries(tx, [{ ...wake, attempts: 1 }], 60_000))
   await fresh.database.transaction((tx) => setFailed(tx, wake.wakeId, 'it answered 500', 60_000))
   expect(await isCalled()).toBe(false) // two were begun, one has failed
+})
+
+it('a wake that has ended is given back to nobody: the next one, and what it is about, stay', async () => {
+  const first = await aWake('given-back')
+  const late = (await fresh.database.transaction((tx) => lockWakes(tx, [first.wakeId]))).get(first.wakeId)
+  if (late === undefined) throw new Error('the wake is not there')
+  const { wakeId, generation } = first
+  await dispatch.claims.callback({ wakeId, generation, acks: [], ends: 'release' }) // what is pending starts the next
+  const inFlight = async () => (await fresh.database.query(sql`SELECT wake_id, generation FROM subscriptions WHERE id = 'given-back'`)).rows
+  const next = await inFlight()
+
+  await dispatch.claims.giveBack(late)
+
+  expect(await inFlight()).toEqual(next)
+  expect(next).toEqual([{ wake_id: expect.any(String), generation: generation + 1 }])
+  const { count } = await fresh.database.query(sql`SELECT FROM subscription_links WHERE subscription_id = 'given-back'`)
+  expect(count).toBe(1)
 })
 
 describe('an entity that cannot be stopped yet', () => {

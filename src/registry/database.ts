@@ -12,6 +12,8 @@
  * D8  What a body asks for with `afterCommit` happens once, when its transaction is known to be committed; what was rolled back asks for nothing.
  * D9  A body may name its `last` statements, on whose answers its result does not depend: the commit leaves with them and saves a round trip. Never
  *     before the transaction's id is known: by it the fate of that commit is looked up (D5).
+ * D10 A process that stands still, or is gone with its host, holds its locks for `standStillMs` at most: then Postgres undoes its transaction, and those
+ *     of the others go on. No body waits for anything but Postgres.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
@@ -88,6 +90,9 @@ const networkCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'
 const brokenConnection =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/
 
+/** Connection exceptions; shutdown, crash, cannot connect now; no connection left; a transaction that stood still (D10). */
+const unreachable = /^(08|57P|53300$|25P03$)/
+
 /** A body has seen something before it held it, and something else afterwards: its transaction begins again, as after a deadlock (D4). */
 export class BeginAgain extends Error {
   readonly code = '40001'
@@ -115,7 +120,7 @@ export function isConnectionFailure(failure: unknown): boolean {
   if (failure instanceof CommitUnknown) return true
   const code = sqlState(failure)
   if (code === undefined) return brokenConnection.test(failure.message)
-  return networkCodes.has(code) || /^(08|57P)/.test(code) // connection exceptions; shutdown, crash, cannot connect now
+  return networkCodes.has(code) || unreachable.test(code)
 }
 
 export interface DatabaseOptions {
@@ -128,6 +133,8 @@ export interface DatabaseOptions {
   readonly options?: string
   /** How long a transaction is held while Postgres is away, before it fails. */
   readonly holdMs?: number
+  /** How long a transaction may wait for its process, before Postgres undoes it (D10). */
+  readonly standStillMs?: number
   readonly onIdleFailure?: (failure: Error) => void
 }
 
@@ -160,7 +167,7 @@ export class Database implements Queryable {
       application_name: 'temporal-agents-server',
       pipeline: true, // D7; unknown to the types of `pg`
       onConnect: async (client) => {
-        await client.query(planning)
+        await client.query(`${planning}; SET idle_in_transaction_session_timeout = ${options.standStillMs ?? 10_000}`)
         this.#knows(client, await incarnationOf(client))
       },
       ...(options.options === undefined ? {} : { options: options.options }),
@@ -208,21 +215,6 @@ export class Database implements Queryable {
         if (isConnectionFailure(failure) && Date.now() < holdUntil) await delay(Math.min(50 * attempt, 500))
         else if (attempt >= maxAttempts || !retryable.has(sqlState(failure) ?? '')) throw failure
       }
-    }
-  }
-
-  /** One snapshot for several statements; writes are refused. */
-  async snapshot<Result>(body: (tx: Queryable) => Promise<Result>): Promise<Result> {
-    const client = await this.#pool.connect()
-    try {
-      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-      const result = await body(this.#queryableOn(client))
-      await client.query('COMMIT')
-      client.release()
-      return result
-    } catch (failure) {
-      await giveBack(client)
-      throw failure
     }
   }
 

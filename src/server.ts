@@ -220,7 +220,7 @@ function buildUseCases(
     attachments: new Attachments({ ...engine, limits: config.limits }),
     tagging: new Tagging(engine.pipeline, config.limits),
     sending: new Sending({ ...engine, ensurePrincipal: (principal, standing) => spawning.ensurePrincipal(principal, standing) }),
-    runners: new Runners({ ...engine, limits: config.limits, onAvailable: (runnerId) => announceAgain(engine.database, runnerId) }),
+    runners: new Runners({ ...engine, limits: config.limits, onAvailable: announceAgain }),
     runnerClaiming: new RunnerClaiming(engine.database, engine.directory, engine.dispatch),
     signalling: new Signalling(engine.rules, closes, engine.parts, config.limits),
     forking: new Forking({ ...shared, rules: engine.rules, directory: engine.directory, operations: forks }),

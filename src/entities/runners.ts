@@ -44,9 +44,9 @@ export interface RunnersOptions {
   readonly limits: Limits
   /**
    * An enabled runner has just become able to take wakes: registered, enabled, or back after its lease was over. What is outstanding for it is
-   * announced again then (spec/07 §6.3). Awaited: where it fails the request does too, though its own effect stays.
+   * announced again then (spec/07 §6.3): in the transaction that made it able, where one did; where it fails the request does too.
    */
-  readonly onAvailable?: (runnerId: string) => Promise<void>
+  readonly onAvailable?: (queryable: Queryable, runnerId: string) => Promise<void>
 }
 
 export interface RunnerSent {
@@ -112,7 +112,7 @@ export class Runners {
       wake_stream: wakeStreamFor(sent.id, sent.wake_stream),
       ...(sent.sandbox_profiles === undefined ? {} : { sandbox_profiles: sent.sandbox_profiles.map(knownMembers) }),
     })
-    await this.#available(registered.runner)
+    await this.#available(this.#options.database, registered.runner) // repeated by whoever registers again
     return registered
   }
 
@@ -146,24 +146,29 @@ export class Runners {
       ...(sent.wake_stream_offset === undefined ? {} : { wake_stream_offset: sent.wake_stream_offset }),
       ...(diagnostics === null ? {} : { diagnostics }),
     }
-    const seen = await recordHeartbeat(database, { runner, lease, maxLeaseMs: limits.maxRunnerLeaseMs, ...told })
+    const seen = await database.transaction(async (tx) => {
+      const liveness = await recordHeartbeat(tx, { runner, lease, maxLeaseMs: limits.maxRunnerLeaseMs, ...told })
+      if (liveness?.hadLapsed === true) await this.#available(tx, runner) // the next heartbeat would not know any more
+      return liveness
+    })
     if (seen === null) throw errors.INVALID_REQUEST(`A lease lasts ${limits.maxRunnerLeaseMs} ms at most`)
-    const { hadLapsed, ...times } = seen
-    if (hadLapsed) await this.#available(runner)
+    const { hadLapsed: _, ...times } = seen
     return { runner, ...times, ...told }
   }
 
   /** Enables or disables: further claims only, running wakes go on (spec/07 §3.6). */
   async administer(caller: Principal, id: string, status: RunnerAdminStatus): Promise<Runner> {
     await this.owned(caller, id)
-    const runner = await setRunnerAdminStatus(this.#options.database, id, status)
-    if (runner === null) throw errors.RUNNER_UNKNOWN()
-    await this.#available(runner)
-    return runner
+    return await this.#options.database.transaction(async (tx) => {
+      const runner = await setRunnerAdminStatus(tx, id, status)
+      if (runner === null) throw errors.RUNNER_UNKNOWN()
+      await this.#available(tx, runner)
+      return runner
+    })
   }
 
-  async #available({ id, admin_status }: Runner): Promise<void> {
-    if (admin_status === 'enabled') await this.#options.onAvailable?.(id)
+  async #available(queryable: Queryable, { id, admin_status }: Runner): Promise<void> {
+    if (admin_status === 'enabled') await this.#options.onAvailable?.(queryable, id)
   }
 
   /** R1, R2. Registrations take turns: of several for one id, or one path, the first wins and the others are refused. */

@@ -13,6 +13,7 @@ describe('a runner becomes available', () => {
   let streams: PostgresStreams
   let runners: Runners
   let announced: string[] = []
+  let isBroken = false
 
   beforeAll(async () => {
     fresh = await freshDatabase()
@@ -22,7 +23,8 @@ describe('a runner becomes available', () => {
       streams,
       directory: new Directory(fresh.database, defaultLimits),
       limits: defaultLimits,
-      onAvailable: async (id) => {
+      onAvailable: async (_, id) => {
+        if (isBroken) throw new Error('not now')
         announced.push(id)
         await streams.append(`/runners/${id}/wake` as StreamPath, { contentType: 'application/json', body: Buffer.from('{"type":"wake"}') })
       },
@@ -66,6 +68,21 @@ describe('a runner becomes available', () => {
     expect(await during(() => runners.heartbeat(sam, 'r3', { lease_ms: 0 }))).toEqual([])
     expect(await during(() => runners.heartbeat(sam, 'r3', {}))).toEqual(['r3'])
     expect(await during(() => runners.heartbeat(sam, 'r3', {}))).toEqual([])
+  })
+
+  it.each([
+    ['heartbeat', async (id: string) => await runners.heartbeat(sam, id, {})],
+    ['word of its operator', async (id: string) => await runners.administer(sam, id, 'enabled')],
+  ])('with the next %s, where what is outstanding could not be announced again', async (what, word) => {
+    const id = what.replaceAll(' ', '-')
+    await runners.register(sam, { id, label: 'L' })
+    await runners.administer(sam, id, 'disabled')
+    if (what === 'heartbeat') await runners.administer(sam, id, 'enabled')
+    isBroken = true
+    await expect(word(id)).rejects.toThrow('not now')
+    isBroken = false
+
+    expect(await during(() => word(id))).toEqual([id])
   })
 })
 

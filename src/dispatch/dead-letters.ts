@@ -37,7 +37,7 @@ export class DeadLetters {
     return await this.#database.transaction(async (tx) => {
       const locked = await lockSubscription(tx, subscriptionId)
       if (locked === null) throw errors.SUBSCRIPTION_NOT_FOUND()
-      if (locked.has_lease) throw errors.WAKE_UNDER_WAY() // what its handler acknowledges would hide what is set back
+      if (locked.has_lease || locked.is_called) throw errors.WAKE_UNDER_WAY() // what its handler acknowledges would hide what is set back
       const ackedBefore = await resolveDeadLetter(tx, wakeId)
       if (ackedBefore === null) throw errors.WAKE_NOT_DEAD()
       await setBack(tx, subscriptionId, ackedBefore)

@@ -315,15 +315,15 @@ export class Deliveries {
     return settled.made
   }
 
-  /** L4: a wake that has been claimed meanwhile is no failure. */
-  async #failIn(tx: Transaction, { wake_id }: LockedWake, reason: string, askedMs: number | undefined) {
+  /** L4: a wake that has been claimed meanwhile is no failure, nor is one that is delivered anew since this attempt was taken for lost. */
+  async #failIn(tx: Transaction, { wake_id, attempts }: LockedWake, reason: string, askedMs: number | undefined) {
     const [statuses, wakes, links] = await Promise.all([
       lockWakeEntities(tx, [wake_id]),
       lockWakes(tx, [wake_id]),
       linksOfWakes(tx, [wake_id]),
     ])
     const wake = wakes.get(wake_id)
-    if (wake === undefined || wake.has_lease) return { made: over('superseded'), stopping: null }
+    if (wake === undefined || wake.has_lease || wake.attempts !== attempts) return { made: over('superseded'), stopping: null }
     const failures = wake.failures + 1
     const { limits } = this.#parts
     const url = wake.wake_entity_url

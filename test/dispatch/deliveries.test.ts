@@ -319,6 +319,26 @@ it('an entity whose handler is still being called is running, whatever comes of 
   expect([timesReceived(quick), await status()]).toEqual([1, 'idle'])
 })
 
+it('a delivery that was taken for lost, and then fails, is none of the wake any more: the next one is under way', async () => {
+  const wake = await aWake('late')
+  let fail = (): void => undefined
+  mayAnswer = new Promise<void>((_, reject) => {
+    fail = () => reject(new Error('the handler breaks off'))
+  })
+  const late = dispatch.deliveries.attempt(wake)
+  await eventually(() => timesReceived(wake) === 1)
+  mayAnswer = Promise.resolve()
+  await fresh.database.transaction((tx) => beginDeliveries(tx, [{ ...wake, attempts: 1 }], 60_000)) // by another process
+
+  fail()
+
+  expect(await late).toEqual({ state: 'over' })
+  const { rows } = await fresh.database.query(
+    sql`SELECT attempts, failures, called_until > clock_timestamp() AS is_called, due_at > clock_timestamp() + interval '50 s' AS is_owned FROM subscriptions WHERE id = 'late'`,
+  )
+  expect(rows).toEqual([{ attempts: 2, failures: 0, is_called: true, is_owned: true }])
+})
+
 it('a delivery that a crash cut off counts as a call until its limit, and no longer', async () => {
   const url = '/chat/cut-off' as EntityUrl
   await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)

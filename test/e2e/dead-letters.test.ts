@@ -112,6 +112,24 @@ describe.each(['postgres', 'http'] as const)('a dead letter, streams: %s,', (str
     expect((await list()).map(({ wake_id }) => wake_id)).toContain(letter.wake_id)
   })
 
+  it('waits while a handler is being called about its subscription, which would acknowledge what is set back', async () => {
+    const { id, path, letter } = await dead()
+    let goOn = (): void => undefined
+    const until = new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+    receiver.answer = { body: { done: true }, until }
+    const tail = await subscriber.append(path, { n: 2 })
+    await eventually(() => receiver.of(id).length === 2)
+
+    const busy = await redeliver(letter.wake_id)
+    goOn()
+    await eventually(async () => (await subscriber.ackedOf(id, path)) === tail)
+
+    expect([busy.status, (busy.body as { error: { code: string } }).error.code]).toEqual([409, 'WAKE_UNDER_WAY'])
+    expect((await list()).map(({ wake_id }) => wake_id)).toContain(letter.wake_id)
+  })
+
   it('can be forgotten, and then is none', async () => {
     const { id, letter } = await dead()
 

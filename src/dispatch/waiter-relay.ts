@@ -4,6 +4,7 @@
  * R1  An owed signal is removed only after Temporal has taken it. Who dies in between leaves it to another process, or to `sweep`.
  * R2  Signals to one workflow that are owed together are told once.
  * R3  A workflow that is over has no use for signals: what it waited for is forgotten.
+ * R4  A workflow that cannot be told is told later; it holds up none of the others.
  */
 import { WorkflowNotFoundError } from '@temporalio/client'
 import type { Database } from '../registry/database.js'
@@ -19,6 +20,15 @@ export interface WaiterRelayOptions {
   readonly signal: (workflowId: string) => Promise<void>
   readonly onFailure: (failure: unknown) => void
 }
+
+/** `over`: there is nobody to be told. */
+type Told = 'told' | 'over' | Untold
+
+interface Untold {
+  readonly failure: unknown
+}
+
+const isFailure = (told: Told | undefined): told is Untold => typeof told === 'object'
 
 export class WaiterRelay {
   readonly #options: WaiterRelayOptions
@@ -66,31 +76,32 @@ export class WaiterRelay {
   async #relay(): Promise<void> {
     while (this.#isAsked && !this.#isClosed) {
       this.#isAsked = false
-      while ((await this.#round()) === perRound) {}
+      while (await this.#round()) {}
     }
   }
 
-  /** R1. How many signals were told. */
-  async #round(): Promise<number> {
-    return await this.#options.database.transaction(async (tx) => {
+  /** R1. Whether there may be more. Throws why somebody could not be told, when what the others were told is committed (R4). */
+  async #round(): Promise<boolean> {
+    const { taken, failures } = await this.#options.database.transaction(async (tx) => {
       const owed = await takeSignals(tx, perRound)
-      const told = await Promise.all(owed.map(async ({ workflowId }) => await this.#tell(workflowId))) // R2
-      const over = owed.filter((_, index) => !told[index])
-      for (const { workflowId } of over) await forgetWaiter(tx, workflowId) // R3
-      const ids = owed.flatMap((one) => one.ids)
+      const outcomes = await Promise.all(owed.map(async ({ workflowId }) => await this.#tell(workflowId))) // R2
+      const settled = owed.filter((_, index) => !isFailure(outcomes[index]))
+      for (const [index, { workflowId }] of owed.entries()) if (outcomes[index] === 'over') await forgetWaiter(tx, workflowId) // R3
+      const ids = settled.flatMap((one) => one.ids)
       if (ids.length > 0) await deleteSignals(tx, ids)
-      return ids.length
+      return { taken: owed.flatMap((one) => one.ids).length, failures: outcomes.filter(isFailure) }
     })
+    const [failure] = failures
+    if (failure !== undefined) throw failure.failure
+    return taken === perRound
   }
 
-  /** False when the workflow is over. */
-  async #tell(workflowId: string): Promise<boolean> {
+  async #tell(workflowId: string): Promise<Told> {
     try {
       await this.#options.signal(workflowId)
-      return true
+      return 'told'
     } catch (failure) {
-      if (failure instanceof WorkflowNotFoundError) return false
-      throw failure
+      return failure instanceof WorkflowNotFoundError ? 'over' : { failure }
     }
   }
 

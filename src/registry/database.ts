@@ -13,7 +13,7 @@
  * D9  A body may name its `last` statements, on whose answers its result does not depend: the commit leaves with them and saves a round trip. Never
  *     before the transaction's id is known: by it the fate of that commit is looked up (D5).
  * D10 A process that stands still, or is gone with its host, holds its locks for `standStillMs` at most: then Postgres undoes its transaction, and those
- *     of the others go on. No body waits for anything but Postgres.
+ *     of the others go on. No body waits as long for anything but Postgres.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
@@ -167,7 +167,7 @@ export class Database implements Queryable {
       application_name: 'temporal-agents-server',
       pipeline: true, // D7; unknown to the types of `pg`
       onConnect: async (client) => {
-        await client.query(`${planning}; SET idle_in_transaction_session_timeout = ${options.standStillMs ?? 10_000}`)
+        await client.query(`${planning}; SET idle_in_transaction_session_timeout = ${options.standStillMs ?? 15_000}`)
         this.#knows(client, await incarnationOf(client))
       },
       ...(options.options === undefined ? {} : { options: options.options }),

@@ -7,6 +7,7 @@
  *
  * A crash leaves the progress at the end of a step, and the intent: whoever draws next, in any process, goes on from there.
  */
+import { errors } from '../domain/errors.js'
 import { tellsOfLostWake } from '../domain/events.js'
 import { entityOfMainStream, type Offset, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Database, Transaction } from '../registry/database.js'
@@ -102,7 +103,9 @@ export class ForeignConsequences {
       return isRefused(verdict) ? null : { events: [], next: verdict.head.tail, upToDate: true }
     }
     const read = await this.#streams.readEvents(path, after, eventsPerStep)
-    return 'outcome' in read ? null : read
+    if (!('outcome' in read)) return read
+    if (read.because === 'offset') throw errors.STREAM_SERVICE_UNAVAILABLE() // we have asked with an offset of its own: that says nothing of the stream
+    return null
   }
 }
 

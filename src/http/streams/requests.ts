@@ -2,7 +2,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { maxProducerIdBytes, parseOffset, type StreamPath } from '../../domain/ids.js'
 import { isInstant } from '../../streams/protocol/create-rules.js'
-import { emptyBody, refusal } from '../../streams/protocol/refusals.js'
+import { emptyBody, refusal, sourceMissing } from '../../streams/protocol/refusals.js'
 import type { AppendRequest, CreateRequest, ForkRequest, Producer, StreamRefusal } from '../../streams/store.js'
 
 const wholeNumber = /^(0|[1-9]\d*)$/
@@ -59,6 +59,7 @@ function parseFork(headers: IncomingHttpHeaders): ForkRequest | StreamRefusal | 
   if (from === undefined) return sub === undefined ? null : bad('Stream-Fork-Sub-Offset requires Stream-Forked-From')
   if (sub !== undefined && !(wholeNumber.test(sub) && Number.isSafeInteger(Number(sub))))
     return bad('Invalid Stream-Fork-Sub-Offset format')
+  if (!from.startsWith('/') || from !== streamPathOf(from)) return sourceMissing // no stream is named like that: nobody is asked for it
   return { from, ...(offset === undefined ? {} : { offset }), ...(sub === undefined ? {} : { subOffset: Number(sub) }) }
 }
 

@@ -74,6 +74,7 @@ export async function headOf({ exchange, memory }: Connection, path: StreamPath)
   const answer = await exchange.ask({ method: 'HEAD', path })
   switch (answer.status) {
     case 200: {
+      if (offsetIn(answer) === undefined) throw exchange.unavailable({ method: 'HEAD', path }, 'HEAD named no offset') // X4
       const head = headIn(answer)
       memory.saw(path, head.tail)
       return { outcome: 'found', head }
@@ -94,6 +95,8 @@ export async function readAfter(
   offset: Offset,
 ): Promise<{ readonly stored: Buffer; readonly next: Offset }> {
   const answer = await exchange.ask({ method: 'GET', path, query: `?offset=${offset === zeroOffset ? '-1' : offset}` })
-  if (answer.status !== 200) throw exchange.unavailable({ method: 'GET', path }, `a check read answered ${answer.status}`)
-  return { stored: answer.body, next: offsetIn(answer) ?? offset }
+  const next = offsetIn(answer)
+  if (answer.status !== 200 || next === undefined)
+    throw exchange.unavailable({ method: 'GET', path }, `a check read answered ${answer.status}`)
+  return { stored: answer.body, next }
 }

@@ -15,7 +15,7 @@ import { type CreateRequest, type CreateVerdict, isRefused, type StreamHead } fr
 import { type Connection, headOf, insideLane, readAfter } from './connection.js'
 import { beginsWith, isStorable, storesNothing } from './content.js'
 import { type Answer, type Message, Unanswered } from './exchange.js'
-import { headIn, mediaType, missing, refused, tooLarge } from './verdicts.js'
+import { headIn, mediaType, missing, offsetIn, refused, tooLarge } from './verdicts.js'
 
 const longestReferencePathBytes = 1_900 // D7: LMDB keys
 const maxRepairs = 4
@@ -75,6 +75,7 @@ async function judge(
   mayBeOurs: boolean,
 ): Promise<CreateVerdict | Unfilled> {
   const { exchange, memory } = connection
+  if (isSuccess(answer) && offsetIn(answer) === undefined) throw exchange.unavailable({ method: 'PUT', path }, 'PUT named no offset') // X4
   switch (answer.status) {
     case 201: {
       const head = headIn(answer, request)
@@ -115,6 +116,8 @@ async function judge(
       throw exchange.unavailable({ method: 'PUT', path }, `PUT answered ${answer.status}`)
   }
 }
+
+const isSuccess = ({ status }: Answer): boolean => status === 200 || status === 201
 
 const softDeleted = 'stream was deleted but still has active forks — path cannot be reused until all forks are removed'
 

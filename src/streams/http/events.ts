@@ -32,6 +32,8 @@ export async function readEvents(
     if (answer.status === 410) return gone()
     if (answer.status === 400) return refused(400, 'offset', 'Invalid offset format')
     if (answer.status !== 200) throw exchange.unavailable(request, `GET answered ${answer.status}`)
+    const end = offsetIn(answer)
+    if (end === undefined) throw exchange.unavailable(request, 'GET named no offset') // exchange.ts X4
     if (!isJson(answer.header('content-type') ?? '')) return refused(409, 'content-type', 'Not a JSON stream')
 
     const items: ReadItem[] = []
@@ -44,11 +46,12 @@ export async function readEvents(
       }
       items.push({ stamp, item })
     }
-    const next = offsetIn(answer) ?? items.at(-1)?.stamp ?? after
+    const upToDate = isTrue(answer.header('stream-up-to-date'))
+    if (!upToDate && end <= after) throw exchange.unavailable(request, 'GET brought nothing, and did not say that there is no more')
     return {
-      events: withEntries(items, next),
-      next,
-      upToDate: isTrue(answer.header('stream-up-to-date')),
+      events: withEntries(items, end),
+      next: end,
+      upToDate,
       closed: isTrue(answer.header('stream-closed')),
     }
   } catch (failure) {

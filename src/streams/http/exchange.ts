@@ -4,7 +4,9 @@
  * X1  Every attempt ends within `attemptTimeoutMs`, every call within `deadlineMs` and one attempt more: a stalled server never holds a caller for ever.
  * X2  Only what is told to be repeatable is repeated after it may have arrived; what surely never arrived (no connection, 429) is always repeated.
  * X3  A body comes as it is stored: no encoding is asked for, and a server (or what stands before it) that encodes nevertheless has failed.
- * X4  Answers that the protocol does not know (redirects, 401, 5xx) are failures of the service, never verdicts.
+ * X4  Answers that the protocol does not know (redirects, 401, 5xx) are failures of the service, never verdicts. So is a success that names no offset:
+ *     somebody else has answered, as a proxy does whose page says that the service is away.
+ * X5  Whatever a path says, requests go below the prefix that was configured: its server alone hears our bearer.
  */
 import { Agent, request as send } from 'undici'
 import { type AgentsError, errors } from '../../domain/errors.js'
@@ -71,17 +73,19 @@ export class Unanswered extends Error {
 export class Exchange {
   readonly #options: ExchangeOptions
   readonly #prefix: string
+  readonly #base: URL
   readonly #agent: Agent
 
   constructor(options: ExchangeOptions) {
     this.#options = options
     this.#prefix = options.url.replace(/\/+$/, '')
+    this.#base = new URL(`${this.#prefix}/`)
     this.#agent = new Agent({ connections: null, pipelining: 1, connect: { timeout: options.attemptTimeoutMs } })
   }
 
   /** The path of one of our streams as the server itself names it. */
   pathThere(path: string): string {
-    return `${new URL(this.#prefix).pathname.replace(/\/+$/, '')}${path}`
+    return `${this.#base.pathname.slice(0, -1)}${path}`
   }
 
   /** One attempt. Throws `Unanswered`. */
@@ -154,9 +158,18 @@ export class Exchange {
     await this.#agent.destroy()
   }
 
+  /** X5. */
+  #urlOf({ path, query = '' }: Message): URL {
+    const url = new URL(`${this.#prefix}${path}${query}`)
+    const isBelow = url.origin === this.#base.origin && `${url.pathname}/`.startsWith(this.#base.pathname)
+    if (!isBelow || url.username !== this.#base.username) throw new Error(`${JSON.stringify(path)} is no path below the stream service`)
+    return url
+  }
+
   async #send(message: Message, options: { readonly signal: AbortSignal; readonly silenceMs: number }): Promise<StreamedAnswer> {
+    const url = this.#urlOf(message)
     try {
-      const response = await send(`${this.#prefix}${message.path}${message.query ?? ''}`, {
+      const response = await send(url, {
         dispatcher: this.#agent,
         method: message.method,
         headers: {

@@ -12,7 +12,7 @@
 import type { ReadRequest, ReadResponse } from '../store.js'
 import type { Connection } from './connection.js'
 import type { StreamedAnswer } from './exchange.js'
-import { isJson, isTrue, opaqueEtag } from './verdicts.js'
+import { isJson, isTrue, mediaType, offsetIn, opaqueEtag } from './verdicts.js'
 
 export interface ReadLimits {
   /** Longest silence of the server in a catch-up read. */
@@ -64,6 +64,10 @@ function lifeOf(ms: number): Life {
 async function respond(connection: Connection, request: ReadRequest, answer: StreamedAnswer, life?: Life): Promise<ReadResponse> {
   switch (answer.status) {
     case 200:
+      if (!isOfStream(request, answer)) {
+        answer.discard()
+        throw connection.exchange.unavailable({ method: 'GET', path: request.path }, 'GET answered with what is no stream') // exchange.ts X4
+      }
       if (isOfNow(request)) return await ofNow(answer)
       return isNotModified(request, answer)
         ? notModified(answer)
@@ -88,6 +92,10 @@ async function respond(connection: Connection, request: ReadRequest, answer: Str
       throw connection.exchange.unavailable({ method: 'GET', path: request.path }, `GET answered ${answer.status}`)
   }
 }
+
+/** What follows live says where it stands as it goes; all else in its head. */
+const isOfStream = ({ query }: ReadRequest, answer: StreamedAnswer): boolean =>
+  query.live === 'sse' ? mediaType(answer.header('content-type') ?? '') === 'text/event-stream' : offsetIn(answer) !== undefined
 
 /** R4. The catch-up read from where the reader stands; null where there is nothing more. */
 async function lastEntry(

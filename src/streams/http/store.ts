@@ -9,7 +9,7 @@
  * No state but hints: a crash loses nothing that another process needs.
  */
 import type { StreamPath } from '../../domain/ids.js'
-import type { StreamStore } from '../store.js'
+import { isRefused, type StreamStore } from '../store.js'
 import { append } from './append.js'
 import { type Connection, headOf, StreamMemory } from './connection.js'
 import { create } from './create.js'
@@ -89,7 +89,8 @@ export function httpStreamStore(options: HttpStreamStoreOptions): StreamStore {
         },
       )
       connection.memory.forget(path)
-      if (answer.status === 204 || answer.status === 200) return { outcome: 'deleted' }
+      if (answer.status === 204) return { outcome: 'deleted' }
+      if (answer.status === 200 && isRefused(await headOf(connection, path))) return { outcome: 'deleted' } // not in the protocol: looked after
       if (answer.status === 404) return repeated ? { outcome: 'deleted' } : missing()
       if (answer.status === 410) return gone()
       throw exchange.unavailable(message, `DELETE answered ${answer.status}`)

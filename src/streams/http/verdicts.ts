@@ -47,14 +47,18 @@ export function headIn(answer: Answer, asked: { readonly ttlS?: number; readonly
   }
 }
 
-/** A POST's answer as verdict; null where the status says nothing about the request: 403 without an epoch, 405 and 415 are trouble between the servers. */
+/**
+ * A POST's answer as verdict; null where it says nothing about the request: 403 without an epoch, 405 and 415 are trouble between the servers, and an
+ * append without an offset is none.
+ */
 export function appendVerdict(request: AppendRequest, answer: Answer): AppendVerdict | null {
   const tail = offsetIn(answer)
   const closed = isTrue(answer.header('stream-closed'))
   switch (answer.status) {
     case 200:
     case 204:
-      return answer.status === 204 && request.producer !== undefined && request.body.length > 0
+      if (tail === undefined && request.body.length > 0 && !isRepeated(request, answer)) return null // exchange.ts X4
+      return isRepeated(request, answer) && request.producer !== undefined
         ? { outcome: 'duplicate', closed, producer: highestAccepted(request.producer, answer), ...(tail !== undefined && { tail }) }
         : { outcome: 'appended', tail: tail ?? zeroOffset, closed, ...(request.producer !== undefined && { producer: request.producer }) }
     case 400:
@@ -76,6 +80,10 @@ export function appendVerdict(request: AppendRequest, answer: Answer): AppendVer
       return null
   }
 }
+
+/** How a producer hears that it had said this before. */
+const isRepeated = ({ producer, body }: AppendRequest, { status }: Answer): boolean =>
+  status === 204 && producer !== undefined && body.length > 0
 
 const highestAccepted = (sent: Producer, answer: Answer): Producer => ({ ...sent, seq: Number(answer.header('producer-seq') ?? sent.seq) })
 

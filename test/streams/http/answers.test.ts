@@ -139,3 +139,62 @@ it('a body that makes no entry is never taken for one that landed', () => {
 
   expect(found).toEqual([true, false, false])
 })
+
+/** A server that answers everything alike, and what it was asked. */
+async function serverSaying(headers: Readonly<Record<string, string>>, body: string) {
+  const asked: string[] = []
+  const server = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url} ${request.headers.authorization ?? ''}`)
+    request.resume().on('end', () => response.writeHead(200, headers).end(body))
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  opened.push(async () => {
+    server.closeAllConnections()
+    await new Promise((closed) => server.close(closed))
+  })
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, asked }
+}
+
+function storeAt(url: string): StreamStore {
+  const store = httpStreamStore({ url, bearer: 'secret', knownConforming: true, maxAttempts: 1 })
+  opened.push(() => store.close())
+  return store
+}
+
+const path = '/a/b' as StreamPath
+const entry = { contentType: 'application/json', body: Buffer.from('[1]') }
+const away = { refusal: { code: 'STREAM_SERVICE_UNAVAILABLE' } }
+
+it.each<[string, (store: StreamStore) => Promise<unknown>]>([
+  ['HEAD', (store) => store.head(path)],
+  ['a create', (store) => store.create(path, entry)],
+  ['an append', (store) => store.append(path, entry)],
+  ['an append of a producer', (store) => store.append(path, { ...entry, producer: { id: 'p', epoch: 0, seq: 0 } })],
+  ['a close', (store) => store.append(path, { ...entry, body: Buffer.alloc(0), close: true })],
+  ['a delete', (store) => store.delete(path)],
+  ['a read of events', (store) => store.readEvents(path, zeroOffset, 10)],
+  ['a read', (store) => read(store, path, { offset: '-1' })],
+  ['a live read', (store) => read(store, path, { offset: '-1', live: 'sse' })],
+])('a page that says 200 to %s, as a proxy shows it, is no answer of the stream server (X4)', async (_, ask) => {
+  const { address } = await serverSaying({ 'content-type': 'text/html' }, '<h1>Back soon</h1>')
+
+  await expect(ask(storeAt(`http://${address}`))).rejects.toMatchObject(away)
+})
+
+it('a read that brings nothing, and does not say that there is no more, is not asked again and again', async () => {
+  const { address, asked } = await serverSaying({ ...json, 'stream-next-offset': zeroOffset }, '[]')
+
+  await expect(storeAt(`http://${address}`).readEvents(path, zeroOffset, 10)).rejects.toMatchObject(away)
+  expect(asked).toHaveLength(1)
+})
+
+it.each(['@', '-other/', '/../../', ':1/'])(
+  'no path that begins with %s leaves the service, nor takes its bearer along (X5)',
+  async (beginning) => {
+    const [ours, stranger] = await Promise.all([serverSaying(json, ''), serverSaying(json, '')])
+    const store = storeAt(`http://${ours.address}${beginning === '@' || beginning === ':1/' ? '' : '/v1/stream'}`)
+
+    await expect(store.head(`${beginning}${stranger.address}/x` as StreamPath)).rejects.toThrow()
+    expect([ours.asked, stranger.asked]).toEqual([[], []])
+  },
+)

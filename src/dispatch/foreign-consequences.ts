@@ -2,8 +2,8 @@
  * What follows from entries on a foreign stream server (design §4, 2): it is drawn from the entries as they stand there, after they have landed.
  *
  * C1  Consequences are drawn in stream order and once: `stream_progress` moves only from where the reader read (compare-and-set).
- * C2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry, or once its stream is gone; that
- *     of an append that begins runs after it (`fenced-runs.ts` R1).
+ * C2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry, or once its stream is gone for
+ *     good (`lostStreamS`); that of an append that begins runs after it (`fenced-runs.ts` R1).
  *
  * A crash leaves the progress at the end of a step, and the intent: whoever draws next, in any process, goes on from there.
  */
@@ -12,7 +12,7 @@ import { tellsOfLostWake } from '../domain/events.js'
 import { entityOfMainStream, type Offset, type StreamPath, zeroOffset } from '../domain/ids.js'
 import type { Database, Transaction } from '../registry/database.js'
 import { lostDispatchPolicy } from '../registry/entities.js'
-import { deleteIntents } from '../registry/intents.js'
+import { deleteIntents, giveUpIntent } from '../registry/intents.js'
 import { advanceProgress, progressOf } from '../registry/projections.js'
 import { forgetProgress } from '../registry/subscription-editing.js'
 import { isRefused, type StoredEvents, type StreamStore } from '../streams/store.js'
@@ -23,6 +23,8 @@ import type { Appended, Waking } from './waking.js'
 /** Events read at once while consequences are drawn. */
 const eventsPerStep = 1_000
 const parallelStreams = 16
+/** How long a stream server is not believed that it has none of an entity that stands. */
+export const lostStreamS = 3_600
 
 export interface ConsequencesParts {
   readonly database: Database
@@ -87,7 +89,7 @@ export class ForeignConsequences {
   /** The stream is gone, and so is what it said. */
   async #forget(path: StreamPath, intentId: string | null): Promise<void> {
     if (intentId === null) await forgetProgress(this.#database, path)
-    else await deleteIntents(this.#database, [intentId])
+    else await giveUpIntent(this.#database, { id: intentId, path }, lostStreamS)
   }
 
   async #wake(tx: Transaction, appended: Appended, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {

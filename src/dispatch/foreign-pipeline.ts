@@ -11,6 +11,8 @@
  * F4  Links go with their stream, and those of the next one of its name stay, though nobody can hold the name on a foreign server: a deletion takes
  *     the links that stood before it, and then looks whether there is a stream again; who has made one looks whether it is linked. Whichever of the
  *     two comes last sees what the other has done, and links the stream to the patterns that name it.
+ * F5  What an operation has to say of an entity that stands is not given up because its stream is not found, or its bytes are not liked, once: a rolling
+ *     restart, and what stands between the servers, say so too. `sweep` tries again, for `lostStreamS`.
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
  */
@@ -23,7 +25,15 @@ import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Database, Transaction } from '../registry/database.js'
-import { type AppendIntent, deleteIntents, insertIntents, intentsUpTo, type NewIntent, takeLapsedIntents } from '../registry/intents.js'
+import {
+  type AppendIntent,
+  deleteIntents,
+  giveUpIntent,
+  insertIntents,
+  intentsUpTo,
+  type NewIntent,
+  takeLapsedIntents,
+} from '../registry/intents.js'
 import { advanceProgress, progressOf } from '../registry/projections.js'
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { forgetProgress } from '../registry/subscription-editing.js'
@@ -35,10 +45,11 @@ import {
   type CreateVerdict,
   type DeleteVerdict,
   isRefused,
+  type StreamRefusal,
   type StreamStore,
 } from '../streams/store.js'
 import { begunBy, endBegunRuns } from './fenced-runs.js'
-import { ForeignConsequences } from './foreign-consequences.js'
+import { ForeignConsequences, lostStreamS } from './foreign-consequences.js'
 import {
   barOf,
   entitiesAskedBy,
@@ -306,7 +317,7 @@ export class ForeignPipeline implements Pipeline {
     await endBegunRuns(this, intent)
   }
 
-  /** F1. A refusal of the stream server (closed, missing) is final: there will be no entry to draw consequences from. */
+  /** F1. A refusal of the stream server is final, or is told to whoever waits (F5): there will be no entry to draw consequences from. */
   async #land(intent: NewIntent, attempt: Pick<AppendRequest, 'mayHaveLandedAfter'> = {}): Promise<AppendVerdict> {
     const verdict = await this.#streams.append(intent.path, {
       contentType: 'application/json',
@@ -315,12 +326,22 @@ export class ForeignPipeline implements Pipeline {
       close: intent.closes,
       ...attempt,
     })
-    if (isRefused(verdict)) await deleteIntents(this.#database, [intent.id])
+    if (isRefused(verdict)) await this.#giveUp(intent, verdict)
     else await this.#consequences.draw(intent.path, intent.id)
     // To our callers an intent that had landed before is an append like any other.
     return verdict.outcome === 'duplicate' ? { outcome: 'appended', tail: verdict.tail ?? zeroOffset, closed: verdict.closed } : verdict
   }
+
+  async #giveUp(intent: NewIntent, refusal: StreamRefusal): Promise<void> {
+    if (isOfOperation(intent) && isDoubtful(refusal)) await giveUpIntent(this.#database, intent, lostStreamS)
+    else await deleteIntents(this.#database, [intent.id])
+  }
 }
+
+/** F5: refusals that somebody else may have uttered than the stream's own server. */
+const isDoubtful = ({ because }: StreamRefusal): boolean => because === 'missing' || because === 'body'
+
+const isOfOperation = ({ id }: NewIntent): boolean => id.includes('/')
 
 /** What is written down of an append through the stream protocol is only where to look: its bytes are its client's to repeat (F3). */
 function intentOf(append: PipelineAppend): NewIntent {

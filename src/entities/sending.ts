@@ -159,6 +159,7 @@ export function refuseUnlessAppended(verdict: PipelineVerdict): void {
       throw verdict.error
     case 'refused':
       if (verdict.because === 'size') throw errors.STREAM_ENTRY_TOO_LARGE()
+      if (verdict.because === 'body') throw errors.STREAM_SERVICE_UNAVAILABLE().retryAfter(1) // what we have written is JSON: it was not its server that spoke
       throw verdict.because === 'closed' ? errors.ENTITY_STOPPED() : errors.ENTITY_GONE()
     default:
       verdict satisfies never

@@ -1,5 +1,5 @@
 /** Append intents: "about to append to S" on a foreign stream server (design §4). */
-import { type Offset, type OperationId, type StreamPath, zeroOffset } from '../domain/ids.js'
+import { entityOfMainStream, type Offset, type OperationId, type StreamPath, zeroOffset } from '../domain/ids.js'
 import { type Queryable, sql, type Transaction } from './database.js'
 
 /** An append that is about to be written down. */
@@ -79,6 +79,18 @@ export async function plannedBodies(queryable: Queryable, path: StreamPath): Pro
 export async function deleteIntents(queryable: Queryable, ids: readonly string[]): Promise<boolean> {
   const { count } = await queryable.query(sql`DELETE FROM append_intents WHERE tenant_id = ${queryable.tenant} AND id = ANY (${ids})`)
   return count > 0
+}
+
+/**
+ * Gives up an intent whose stream is not found. Of an entity that stands that may be the word of a moment, or of somebody between the servers: then it is
+ * `sweep`'s to try again, until it is `keptS` seconds old.
+ */
+export async function giveUpIntent(queryable: Queryable, { id, path }: Pick<NewIntent, 'id' | 'path'>, keptS: number): Promise<void> {
+  await queryable.query(sql`
+    DELETE FROM append_intents
+     WHERE tenant_id = ${queryable.tenant} AND id = ${id}
+       AND (created_at < now() - make_interval(secs => ${keptS})
+            OR NOT EXISTS (SELECT FROM entities WHERE tenant_id = ${queryable.tenant} AND url = ${entityOfMainStream(path)}))`)
 }
 
 /** Columns as selected above. */

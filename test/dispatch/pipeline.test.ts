@@ -318,6 +318,43 @@ describe('what a dead process left on a foreign stream server', () => {
     await small.stop()
   })
 
+  it('is kept where the stream of an entity that stands is not found for a while (F5), and given up with the entity', async () => {
+    const [url, removed] = [await anEntity(parts), await anEntity(parts)]
+    const appends = [url, removed].map((one) => ({ path: mainStream(one), ...entry(manifest('child:a', { n: 1 })) }))
+    await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `dead-${randomUUID()}` as OperationId, appends))
+    await parts.fresh.database.query(sql`DELETE FROM entities WHERE url = ${removed}`)
+    await lapse(parts)
+    const notFound: StreamStore = {
+      ...parts.streams,
+      append: async () => ({ outcome: 'refused', status: 404, because: 'missing', reason: 'default backend', headers: {} }),
+    }
+
+    expect(await new ForeignPipeline(parts.fresh.database, notFound, unheard, defaultLimits).sweep()).toBe(2)
+    expect(await intentsLeft(parts)).toBe(1)
+    await lapse(parts)
+    await parts.pipeline.sweep()
+
+    expect(await keysOn(parts, mainStream(url))).toEqual(['entity-created', 'child:a'])
+    expect(await intentsLeft(parts)).toBe(0)
+  })
+
+  it('has its consequences drawn though its stream was not found for a while when it had landed', async () => {
+    const url = await anEntity(parts)
+    const blind: StreamStore = {
+      ...parts.streams,
+      readEvents: async () => ({ outcome: 'refused', status: 404, because: 'missing', reason: 'default backend', headers: {} }),
+    }
+    const append = { path: mainStream(url), ...entry(manifest('child:a', { n: 1 })) }
+    await new ForeignPipeline(parts.fresh.database, blind, unheard, defaultLimits).append(append)
+    expect([await intentsLeft(parts), await projectionOf(parts.fresh.database, url)]).toEqual([1, []])
+
+    await lapse(parts)
+    await parts.pipeline.sweep()
+
+    expect(await keysOn(parts, mainStream(url))).toEqual(['entity-created', 'child:a'])
+    expect([await intentsLeft(parts), (await projectionOf(parts.fresh.database, url)).length]).toEqual([0, 1])
+  })
+
   it('is left to a living owner', async () => {
     const url = await anEntity(parts)
     const id = `alive-${randomUUID()}` as OperationId

@@ -2,7 +2,7 @@
  * The items of a JSON stream after an offset, for the server's own use.
  *
  * E1  A batch ends at an entry border: what follows `next` is exactly what was not returned. It exceeds `limit` only by the rest of an entry.
- * E2  Items are split off as bytes arrive; a batch that is full ends the request, so a long log is never held whole.
+ * E2  Items are split off as bytes arrive; a batch that is full, of items or of text, ends the request, so a long log is never held whole.
  * E3  An item without a stamp of its own belongs to the next border that is known: it may be read again, it is never skipped.
  */
 import { AgentsError } from '../../domain/errors.js'
@@ -11,6 +11,9 @@ import type { StoredEvents, StreamRefusal } from '../store.js'
 import type { Connection } from './connection.js'
 import { jsonItems } from './json-items.js'
 import { gone, isJson, isTrue, missing, offsetIn, refused } from './verdicts.js'
+
+/** Characters. One entry may be longer. */
+const maxBatchLength = 16 * 1024 * 1024
 
 interface ReadItem {
   readonly stamp: Offset | null
@@ -37,11 +40,13 @@ export async function readEvents(
     if (!isJson(answer.header('content-type') ?? '')) return refused(409, 'content-type', 'Not a JSON stream')
 
     const items: ReadItem[] = []
+    let length = 0
     for await (const text of jsonItems(answer.chunks)) {
       const item: unknown = JSON.parse(text)
       const stamp = stampOf(item)
       const last = items.at(-1)
-      if (items.length >= limit && stamp !== null && last?.stamp && last.stamp !== stamp) {
+      length += text.length
+      if ((items.length >= limit || length > maxBatchLength) && stamp !== null && last?.stamp && last.stamp !== stamp) {
         return { events: withEntries(items, last.stamp), next: last.stamp, upToDate: false, closed: false } // E1
       }
       items.push({ stamp, item })

@@ -92,7 +92,7 @@ export function httpStreamStore(options: HttpStreamStoreOptions): StreamStore {
       if (answer.status === 204) return { outcome: 'deleted' }
       if (answer.status === 200 && isRefused(await headOf(connection, path))) return { outcome: 'deleted' } // not in the protocol: looked after
       if (answer.status === 404) return repeated ? { outcome: 'deleted' } : missing()
-      if (answer.status === 410) return gone()
+      if (answer.status === 410) return repeated ? { outcome: 'deleted' } : gone()
       throw exchange.unavailable(message, `DELETE answered ${answer.status}`)
     },
     serveRead: (request) => serveRead(connection, { ...set, stop: stop.signal }, request),

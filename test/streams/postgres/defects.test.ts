@@ -113,6 +113,15 @@ describe('a stream', () => {
 })
 
 describe('a fork', () => {
+  it.each(['/q/..', '?x=1', '#x', '//'])('has a source by its plain path only, not by one with %s', async (odd) => {
+    const source = await created(app.url, newPath())
+    const spelled = odd.startsWith('/') ? `${odd}${source}` : `${source}${odd}`
+
+    const refused = await Promise.all([spelled, source.slice(1)].map((from) => put(app.url, newPath(), { 'stream-forked-from': from })))
+
+    for (const answer of refused) expect([answer.status, await answer.text()]).toEqual([404, 'Source stream not found'])
+  })
+
   it('never reads another stream at the path of its expired source: the path stays taken (D5)', async () => {
     const source = await created(app.url, newPath(), { ...json, 'stream-expires-at': new Date(Date.now() + 400).toISOString() }, '["mine"]')
     const fork = await created(app.url, newPath(), { 'stream-forked-from': source, 'stream-ttl': '600' })

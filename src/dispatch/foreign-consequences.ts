@@ -3,7 +3,7 @@
  *
  * C1  Consequences are drawn in stream order and once: `stream_progress` moves only from where the reader read (compare-and-set).
  * C2  An intent goes away in the transaction that draws the consequences of everything up to and including its entry, or once its stream is gone for
- *     good (`lostStreamS`); that of an append that begins runs after it (`fenced-runs.ts` R1).
+ *     good (intents.ts `giveUpIntent`); that of an append that begins runs after it (`fenced-runs.ts` R1).
  *
  * A crash leaves the progress at the end of a step, and the intent: whoever draws next, in any process, goes on from there.
  */
@@ -23,8 +23,6 @@ import type { Appended, Waking } from './waking.js'
 /** Events read at once while consequences are drawn. */
 const eventsPerStep = 1_000
 const parallelStreams = 16
-/** How long a stream server is not believed that it has none of an entity that stands. */
-export const lostStreamS = 3_600
 
 export interface ConsequencesParts {
   readonly database: Database
@@ -89,7 +87,7 @@ export class ForeignConsequences {
   /** The stream is gone, and so is what it said. */
   async #forget(path: StreamPath, intentId: string | null): Promise<void> {
     if (intentId === null) await forgetProgress(this.#database, path)
-    else await giveUpIntent(this.#database, { id: intentId, path }, lostStreamS)
+    else await giveUpIntent(this.#database, { id: intentId, path })
   }
 
   async #wake(tx: Transaction, appended: Appended, { events, next }: Pick<StoredEvents, 'events' | 'next'>): Promise<void> {

@@ -12,7 +12,7 @@
  *     the links that stood before it, and then looks whether there is a stream again; who has made one looks whether it is linked. Whichever of the
  *     two comes last sees what the other has done, and links the stream to the patterns that name it.
  * F5  What an operation has to say of an entity that stands is not given up because its stream is not found, or its bytes are not liked, once: a rolling
- *     restart, and what stands between the servers, say so too. `sweep` tries again, for `lostStreamS`.
+ *     restart, and what stands between the servers, say so too. `sweep` tries again for a while (intents.ts `giveUpIntent`).
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
  */
@@ -49,7 +49,7 @@ import {
   type StreamStore,
 } from '../streams/store.js'
 import { begunBy, endBegunRuns } from './fenced-runs.js'
-import { ForeignConsequences, lostStreamS } from './foreign-consequences.js'
+import { ForeignConsequences } from './foreign-consequences.js'
 import {
   barOf,
   entitiesAskedBy,
@@ -333,7 +333,7 @@ export class ForeignPipeline implements Pipeline {
   }
 
   async #giveUp(intent: NewIntent, refusal: StreamRefusal): Promise<void> {
-    if (isOfOperation(intent) && isDoubtful(refusal)) await giveUpIntent(this.#database, intent, lostStreamS)
+    if (isOfOperation(intent) && isDoubtful(refusal)) await giveUpIntent(this.#database, intent)
     else await deleteIntents(this.#database, [intent.id])
   }
 }

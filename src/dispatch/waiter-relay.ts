@@ -21,15 +21,6 @@ export interface WaiterRelayOptions {
   readonly onFailure: (failure: unknown) => void
 }
 
-/** `over`: there is nobody to be told. */
-type Told = 'told' | 'over' | Untold
-
-interface Untold {
-  readonly failure: unknown
-}
-
-const isFailure = (told: Told | undefined): told is Untold => typeof told === 'object'
-
 export class WaiterRelay {
   readonly #options: WaiterRelayOptions
   readonly #listening: Listening
@@ -82,26 +73,31 @@ export class WaiterRelay {
 
   /** R1. Whether there may be more. Throws why somebody could not be told, when what the others were told is committed (R4). */
   async #round(): Promise<boolean> {
-    const { taken, failures } = await this.#options.database.transaction(async (tx) => {
+    const { untold, isFull } = await this.#options.database.transaction(async (tx) => {
       const owed = await takeSignals(tx, perRound)
-      const outcomes = await Promise.all(owed.map(async ({ workflowId }) => await this.#tell(workflowId))) // R2
-      const settled = owed.filter((_, index) => !isFailure(outcomes[index]))
-      for (const [index, { workflowId }] of owed.entries()) if (outcomes[index] === 'over') await forgetWaiter(tx, workflowId) // R3
-      const ids = settled.flatMap((one) => one.ids)
-      if (ids.length > 0) await deleteSignals(tx, ids)
-      return { taken: owed.flatMap((one) => one.ids).length, failures: outcomes.filter(isFailure) }
+      const outcomes = await Promise.allSettled(owed.map(async ({ workflowId }) => await this.#tell(workflowId))) // R2
+      const settled: number[] = []
+      for (const [index, { workflowId, ids }] of owed.entries()) {
+        const outcome = outcomes[index]
+        if (outcome?.status !== 'fulfilled') continue // R4
+        settled.push(...ids)
+        if (!outcome.value) await forgetWaiter(tx, workflowId) // R3
+      }
+      if (settled.length > 0) await deleteSignals(tx, settled)
+      return { untold: outcomes.find(({ status }) => status === 'rejected'), isFull: owed.flatMap(({ ids }) => ids).length === perRound }
     })
-    const [failure] = failures
-    if (failure !== undefined) throw failure.failure
-    return taken === perRound
+    if (untold?.status === 'rejected') throw untold.reason
+    return isFull
   }
 
-  async #tell(workflowId: string): Promise<Told> {
+  /** False when the workflow is over. */
+  async #tell(workflowId: string): Promise<boolean> {
     try {
       await this.#options.signal(workflowId)
-      return 'told'
+      return true
     } catch (failure) {
-      return failure instanceof WorkflowNotFoundError ? 'over' : { failure }
+      if (failure instanceof WorkflowNotFoundError) return false
+      throw failure
     }
   }
 

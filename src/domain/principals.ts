@@ -15,10 +15,6 @@ export interface Principal {
 export type PrincipalParse = { readonly principal: Principal } | { readonly refused: string }
 
 /** Parses `<kind>:<id>`; the reason of a refusal is one of the three texts of spec/12 §1.1. */
-export function parsePrincipalKey(key: string): PrincipalParse {
-  return withoutPath(parseKey(key))
-}
-
 function parseKey(key: string): PrincipalParse {
   const colon = key.indexOf(':')
   if (colon <= 0) return { refused: 'Invalid principal identifier' }

@@ -81,15 +81,18 @@ export async function deleteIntents(queryable: Queryable, ids: readonly string[]
   return count > 0
 }
 
+/** How long a stream server is not believed that it has no stream of an entity that stands. */
+const lostStreamS = 3_600
+
 /**
  * Gives up an intent whose stream is not found. Of an entity that stands that may be the word of a moment, or of somebody between the servers: then it is
- * `sweep`'s to try again, until it is `keptS` seconds old.
+ * `sweep`'s to try again, for `lostStreamS` since it was written down.
  */
-export async function giveUpIntent(queryable: Queryable, { id, path }: Pick<NewIntent, 'id' | 'path'>, keptS: number): Promise<void> {
+export async function giveUpIntent(queryable: Queryable, { id, path }: Pick<NewIntent, 'id' | 'path'>): Promise<void> {
   await queryable.query(sql`
     DELETE FROM append_intents
      WHERE tenant_id = ${queryable.tenant} AND id = ${id}
-       AND (created_at < now() - make_interval(secs => ${keptS})
+       AND (created_at < now() - make_interval(secs => ${lostStreamS})
             OR NOT EXISTS (SELECT FROM entities WHERE tenant_id = ${queryable.tenant} AND url = ${entityOfMainStream(path)}))`)
 }
 

@@ -122,8 +122,6 @@ export interface LockedWake {
   readonly claimed_attempt: number | null
   readonly has_lease: boolean
   readonly lease_ended: boolean
-  /** A webhook is being called about it, as far as anybody knows (entity-work.ts). */
-  readonly is_called: boolean
   readonly lost_leases: number
   /** Since the wake began. */
   readonly age_ms: number
@@ -157,8 +155,7 @@ export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Pr
        SELECT id, type, mount, generation, wake_id, wake_path, wake_entity_url, runner_id, webhook_url,
               coalesce((SELECT r.wake_stream FROM runners r WHERE r.tenant_id = ${tx.tenant} AND r.id = s.runner_id), wake_stream) AS wake_stream,
               lease_ttl_ms, attempts, failures, holder, claimed_attempt,
-              lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended,
-              coalesce(called_until > clock_timestamp(), false) AS is_called, lost_leases,
+              lease_until IS NOT NULL AS has_lease, coalesce(lease_until <= clock_timestamp(), false) AS lease_ended, lost_leases,
               (extract(epoch FROM clock_timestamp() - started_at) * 1000)::int8 AS age_ms
          FROM subscriptions s
         WHERE tenant_id = ${tx.tenant} AND id = i.id AND wake_id = i.wake_id COLLATE "C" OFFSET 0
@@ -169,6 +166,8 @@ export async function lockWakes(tx: Transaction, wakeIds: readonly string[]): Pr
 export type LockedSubscription = Omit<LockedWake, 'wake_id' | 'wake_path'> & {
   readonly wake_id: string | null
   readonly wake_path: StreamPath | null
+  /** A webhook is being called about its wake, as far as anybody knows (entity-work.ts). */
+  readonly is_called: boolean
   /** The entity that was locked before it. */
   readonly held_entity: EntityUrl | null
   /** False: its wake is about an entity that is not locked, since it began while the lock was waited for. */

@@ -5,7 +5,7 @@ import { ForeignPipeline } from '../../src/dispatch/foreign-pipeline.js'
 import { Waking } from '../../src/dispatch/waking.js'
 import { mainStream, type OperationId } from '../../src/domain/ids.js'
 import { defaultLimits } from '../../src/domain/limits.js'
-import { parsePrincipalKey } from '../../src/domain/principals.js'
+import { parsePrincipal } from '../../src/domain/principals.js'
 import { planPrincipal } from '../../src/domain/spawn-plan.js'
 import { sql } from '../../src/registry/database.js'
 import { dropReservations } from '../../src/registry/spawning.js'
@@ -29,7 +29,7 @@ afterAll(async () => {
 })
 
 function planned(key: string, atMs: number) {
-  const parsed = parsePrincipalKey(key)
+  const parsed = parsePrincipal(key)
   if ('refused' in parsed) throw new Error(parsed.refused)
   return planPrincipal(parsed.principal, { revision: 1, inbox_schemas: null, state_schemas: null } as never, atMs) // all that is asked for
 }

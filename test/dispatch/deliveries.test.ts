@@ -97,6 +97,10 @@ async function startedBy(id: string, path: StreamPath): Promise<StartedWake> {
   return wake
 }
 
+async function anEntity(url: EntityUrl, status: 'idle' | 'running' = 'idle'): Promise<void> {
+  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', ${status}, 1, 1)`)
+}
+
 /** A second wake about this entity. */
 async function anotherWake(id: string, url: EntityUrl): Promise<StartedWake> {
   const wake = await aWake(id)
@@ -106,7 +110,7 @@ async function anotherWake(id: string, url: EntityUrl): Promise<StartedWake> {
 
 /** A wake about an entity that is stopping. */
 async function aStoppingWake(url: EntityUrl): Promise<StartedWake> {
-  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
+  await anEntity(url)
   const wake = await aWake(url, mainStream(url))
   await fresh.database.query(sql`UPDATE entities SET status = 'stopping' WHERE url = ${url}`)
   return wake
@@ -282,7 +286,7 @@ it('a done that could not be written down is no done: its wake is delivered agai
 
 it('a delivery that a crash cut off, and that has nothing left to deliver, leaves its entity idle', async () => {
   const url = '/chat/unlinked' as EntityUrl
-  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'running', 1, 1)`)
+  await anEntity(url, 'running')
   const wake = await aWake(url, mainStream(url))
   await fresh.database.query(sql`UPDATE subscriptions SET attempts = 1 WHERE id = ${url}`)
   await fresh.database.query(sql`DELETE FROM subscription_links WHERE subscription_id = ${url}`)
@@ -295,7 +299,7 @@ it('a delivery that a crash cut off, and that has nothing left to deliver, leave
 
 it('an entity whose handler is still being called is running, whatever comes of its other deliveries', async () => {
   const url = '/chat/watched' as EntityUrl
-  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
+  await anEntity(url)
   const own = await aWake(url, mainStream(url))
   const [failing, quick] = [await anotherWake('watched-failing', url), await anotherWake('watched-quick', url)]
   await fresh.database.query(sql`UPDATE subscriptions SET webhook_url = 'http://127.0.0.1:1/' WHERE id = 'watched-failing'`)
@@ -341,7 +345,7 @@ it('a delivery that was taken for lost, and then fails, is none of the wake any 
 
 it('a delivery that a crash cut off counts as a call until its limit, and no longer', async () => {
   const url = '/chat/cut-off' as EntityUrl
-  await fresh.database.query(sql`INSERT INTO entities (url, type, status, created_at, updated_at) VALUES (${url}, 'chat', 'idle', 1, 1)`)
+  await anEntity(url)
   const wake = await aWake(url, mainStream(url))
   const isCalled = async () => await fresh.database.transaction((tx) => isWorkedOn(tx, url))
 

@@ -1,6 +1,6 @@
 import { entityCreated, entryOf, identity, identityUpdate, inbox, signalEvent, slashCommand, uuidFrom } from '../../src/domain/events.js'
 import type { EntityUrl, PrincipalUrl } from '../../src/domain/ids.js'
-import { parsePrincipalKey } from '../../src/domain/principals.js'
+import { parsePrincipal } from '../../src/domain/principals.js'
 import { receive, type Signal } from '../../src/domain/signals.js'
 
 const atMs = Date.parse('2026-11-22T09:34:13.655Z')
@@ -160,7 +160,7 @@ describe('signal (spec/05 §3)', () => {
 
 describe('identity (spec/01 §7.20, DEVIATE: with headers)', () => {
   it('is inserted with headers, so that clients can read the stream', () => {
-    const parsed = parsePrincipalKey('user:bob')
+    const parsed = parsePrincipal('user:bob')
     if ('refused' in parsed) throw new Error(parsed.refused)
     const now = '2026-11-22T09:34:13.655Z'
 

@@ -1,5 +1,5 @@
 import { parseEntityUrl } from '../../src/domain/ids.js'
-import { checkPrincipal, isBypass, knownPrincipal, parsePrincipal, parsePrincipalKey } from '../../src/domain/principals.js'
+import { checkPrincipal, isBypass, knownPrincipal, parsePrincipal } from '../../src/domain/principals.js'
 
 function principal(text: string) {
   const parsed = parsePrincipal(text)
@@ -48,9 +48,9 @@ describe('a principal (spec/12 §1.1)', () => {
   })
 
   it('always has a URL that can be an entity’s: no pattern, at most 1,000 bytes', () => {
-    expect(parsePrincipalKey('user:a*b')).toEqual({ refused: 'Invalid principal id' })
-    expect(parsePrincipalKey(`user:${'a'.repeat(1_000)}`)).toEqual({ refused: 'Invalid principal id' })
-    expect(parsePrincipalKey(`user:${'é'.repeat(170)}`)).toEqual({ refused: 'Invalid principal id' })
+    expect(parsePrincipal('user:a*b')).toEqual({ refused: 'Invalid principal id' })
+    expect(parsePrincipal(`user:${'a'.repeat(1_000)}`)).toEqual({ refused: 'Invalid principal id' })
+    expect(parsePrincipal(`user:${'é'.repeat(170)}`)).toEqual({ refused: 'Invalid principal id' })
     expect(parseEntityUrl(principal(`user:${'a'.repeat(900)}`).url)).not.toBeNull()
   })
 })

@@ -2,7 +2,7 @@ import type { EntityType } from '../../src/domain/entity.js'
 import type { EntityUrl } from '../../src/domain/ids.js'
 import type { SpawnItem } from '../../src/domain/operations.js'
 import { principalType } from '../../src/domain/principal-entity.js'
-import { type Principal, parsePrincipalKey } from '../../src/domain/principals.js'
+import { type Principal, parsePrincipal } from '../../src/domain/principals.js'
 import { planPrincipal, planSpawn } from '../../src/domain/spawn-plan.js'
 
 const atMs = 1_795_339_864_031
@@ -11,7 +11,7 @@ const revised = { revision: 3, created_at: now, updated_at: now }
 const type: EntityType = { ...principalType, ...revised, name: 'chat', inbox_schemas: { query: {} }, state_schemas: null }
 
 function principal(key: string): Principal {
-  const parsed = parsePrincipalKey(key)
+  const parsed = parsePrincipal(key)
   if ('refused' in parsed) throw new Error(parsed.refused)
   return parsed.principal
 }

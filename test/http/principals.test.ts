@@ -1,4 +1,4 @@
-import { type Principal, parsePrincipalKey } from '../../src/domain/principals.js'
+import { type Principal, parsePrincipal } from '../../src/domain/principals.js'
 import { type Authentication, devFallbackAllowed } from '../../src/http/principals.js'
 import { shellOnly, type TestServer } from './support/server.js'
 
@@ -19,7 +19,7 @@ afterAll(async () => {
 
 const developing = { allowDevFallback: true, refuseSystemHeader: false }
 const strict = { allowDevFallback: false, refuseSystemHeader: false }
-const parsed = parsePrincipalKey('user:sam')
+const parsed = parsePrincipal('user:sam')
 const sam = 'principal' in parsed ? parsed.principal : null
 
 describe('the principal of a request', () => {

@@ -4,7 +4,7 @@ import { type Offset, type StreamPath, zeroOffset } from '../../domain/ids.js'
 import type { HeadVerdict, Producer } from '../store.js'
 import type { Exchange } from './exchange.js'
 import { WriteLane } from './lane.js'
-import { gone, headIn, missing, offsetIn } from './verdicts.js'
+import { gone, headIn, missing, tailIn } from './verdicts.js'
 
 export interface Connection {
   readonly exchange: Exchange
@@ -71,11 +71,11 @@ export class StreamMemory {
 const doubtKey = (path: StreamPath, { id, epoch, seq }: Producer): string => JSON.stringify([path, id, epoch, seq])
 
 export async function headOf({ exchange, memory }: Connection, path: StreamPath): Promise<HeadVerdict> {
-  const answer = await exchange.ask({ method: 'HEAD', path })
+  const message = { method: 'HEAD', path } as const
+  const answer = await exchange.ask(message)
   switch (answer.status) {
     case 200: {
-      if (offsetIn(answer) === undefined) throw exchange.unavailable({ method: 'HEAD', path }, 'HEAD named no offset') // X4
-      const head = headIn(answer)
+      const head = headIn(answer, tailIn(exchange, message, answer))
       memory.saw(path, head.tail)
       return { outcome: 'found', head }
     }
@@ -84,7 +84,7 @@ export async function headOf({ exchange, memory }: Connection, path: StreamPath)
     case 410:
       return gone()
     default:
-      throw exchange.unavailable({ method: 'HEAD', path }, `HEAD answered ${answer.status}`)
+      throw exchange.unavailable(message, `HEAD answered ${answer.status}`)
   }
 }
 
@@ -94,9 +94,8 @@ export async function readAfter(
   path: StreamPath,
   offset: Offset,
 ): Promise<{ readonly stored: Buffer; readonly next: Offset }> {
-  const answer = await exchange.ask({ method: 'GET', path, query: `?offset=${offset === zeroOffset ? '-1' : offset}` })
-  const next = offsetIn(answer)
-  if (answer.status !== 200 || next === undefined)
-    throw exchange.unavailable({ method: 'GET', path }, `a check read answered ${answer.status}`)
-  return { stored: answer.body, next }
+  const message = { method: 'GET', path, query: `?offset=${offset === zeroOffset ? '-1' : offset}` } as const
+  const answer = await exchange.ask(message)
+  if (answer.status !== 200) throw exchange.unavailable(message, `a check read answered ${answer.status}`)
+  return { stored: answer.body, next: tailIn(exchange, message, answer) }
 }

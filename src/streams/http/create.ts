@@ -15,7 +15,7 @@ import { type CreateRequest, type CreateVerdict, isRefused, type StreamHead } fr
 import { type Connection, headOf, insideLane, readAfter } from './connection.js'
 import { beginsWith, isStorable, storesNothing } from './content.js'
 import { type Answer, type Message, Unanswered } from './exchange.js'
-import { headIn, mediaType, missing, offsetIn, refused, tooLarge } from './verdicts.js'
+import { headIn, mediaType, missing, refused, tailIn, tooLarge } from './verdicts.js'
 
 const longestReferencePathBytes = 1_900 // D7: LMDB keys
 const maxRepairs = 4
@@ -75,17 +75,17 @@ async function judge(
   mayBeOurs: boolean,
 ): Promise<CreateVerdict | Unfilled> {
   const { exchange, memory } = connection
-  if (isSuccess(answer) && offsetIn(answer) === undefined) throw exchange.unavailable({ method: 'PUT', path }, 'PUT named no offset') // X4
+  const message = { method: 'PUT', path } as const
   switch (answer.status) {
     case 201: {
-      const head = headIn(answer, request)
+      const head = headIn(answer, tailIn(exchange, message, answer), request)
       if (hasBody(request) && head.tail === zeroOffset) return 'lost' // C1
       memory.forget(path)
       memory.saw(path, head.tail)
       return { outcome: 'created', head }
     }
     case 200: {
-      const head = headIn(answer, request)
+      const head = headIn(answer, tailIn(exchange, message, answer), request)
       memory.saw(path, head.tail)
       if (!mayBeOurs || !hasBody(request)) return { outcome: 'exists', head }
       if (head.tail === zeroOffset) return 'empty'
@@ -113,11 +113,9 @@ async function judge(
     case 414:
       return refused(400, 'body', 'Stream path is too long')
     default:
-      throw exchange.unavailable({ method: 'PUT', path }, `PUT answered ${answer.status}`)
+      throw exchange.unavailable(message, `PUT answered ${answer.status}`)
   }
 }
-
-const isSuccess = ({ status }: Answer): boolean => status === 200 || status === 201
 
 const softDeleted = 'stream was deleted but still has active forks — path cannot be reused until all forks are removed'
 

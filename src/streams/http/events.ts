@@ -10,7 +10,7 @@ import { type Offset, parseOffset, type StreamPath, zeroOffset } from '../../dom
 import type { StoredEvents, StreamRefusal } from '../store.js'
 import type { Connection } from './connection.js'
 import { jsonItems } from './json-items.js'
-import { gone, isJson, isTrue, missing, offsetIn, refused } from './verdicts.js'
+import { gone, isJson, isTrue, missing, refused, tailIn } from './verdicts.js'
 
 /** Characters. One entry may be longer. */
 const maxBatchLength = 16 * 1024 * 1024
@@ -35,8 +35,7 @@ export async function readEvents(
     if (answer.status === 410) return gone()
     if (answer.status === 400) return refused(400, 'offset', 'Invalid offset format')
     if (answer.status !== 200) throw exchange.unavailable(request, `GET answered ${answer.status}`)
-    const end = offsetIn(answer)
-    if (end === undefined) throw exchange.unavailable(request, 'GET named no offset') // exchange.ts X4
+    const end = tailIn(exchange, request, answer)
     if (!isJson(answer.header('content-type') ?? '')) return refused(409, 'content-type', 'Not a JSON stream')
 
     const items: ReadItem[] = []

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { type Offset, parseOffset, zeroOffset } from '../../domain/ids.js'
 import type { AppendRequest, AppendVerdict, Producer, StreamHead, StreamRefusal } from '../store.js'
-import type { Answer } from './exchange.js'
+import type { Answer, Exchange, Message } from './exchange.js'
 
 type Because = StreamRefusal['because']
 type RefusalStatus = StreamRefusal['status']
@@ -30,16 +30,23 @@ export const isJson = (contentType: string): boolean => mediaType(contentType) =
 
 export const offsetIn = (answer: Answer): Offset | undefined => parseOffset(answer.header('stream-next-offset') ?? '') ?? undefined
 
+/** Where a success says that its stream ends; one that does not say it is nobody's word (exchange.ts X4). Throws `STREAM_SERVICE_UNAVAILABLE`. */
+export function tailIn(exchange: Pick<Exchange, 'unavailable'>, message: Pick<Message, 'method' | 'path'>, answer: Answer): Offset {
+  const tail = offsetIn(answer)
+  if (tail === undefined) throw exchange.unavailable(message, `${message.method} answered ${answer.status} and named no offset`)
+  return tail
+}
+
 /** The reference's ETag shows its paths. */
 export const opaqueEtag = (etag: string): string => `"${createHash('sha256').update(etag).digest('base64url').slice(0, 27)}"`
 
-export function headIn(answer: Answer, asked: { readonly ttlS?: number; readonly expiresAt?: string } = {}): StreamHead {
+export function headIn(answer: Answer, tail: Offset, asked: { readonly ttlS?: number; readonly expiresAt?: string } = {}): StreamHead {
   const ttlS = answer.header('stream-ttl') ?? asked.ttlS
   const expiresAt = answer.header('stream-expires-at') ?? asked.expiresAt
   const etag = answer.header('etag')
   return {
     contentType: answer.header('content-type') ?? 'application/octet-stream',
-    tail: offsetIn(answer) ?? zeroOffset,
+    tail,
     closed: isTrue(answer.header('stream-closed')),
     ...(ttlS !== undefined && { ttlS: Number(ttlS) }),
     ...(expiresAt !== undefined && { expiresAt }),

@@ -1,5 +1,5 @@
 /** What of a foreign server's answers is believed, and what is passed on. */
-import { createServer } from 'node:http'
+import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -18,7 +18,7 @@ let hasBegun = false
 
 /** A store whose server answers HEAD with a stream, and everything else with `said`. */
 async function storeHearing([status, headers = {}, body = '']: Said): Promise<StreamStore> {
-  const server = createServer((request, response) => {
+  const address = await listening((request, response) => {
     request.resume().on('end', () => {
       response.writeHead(request.method === 'HEAD' ? 200 : status, {
         'stream-next-offset': '0000000000000000_0000000000000001',
@@ -29,19 +29,25 @@ async function storeHearing([status, headers = {}, body = '']: Said): Promise<St
       hasBegun = true
     })
   })
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
   const store = httpStreamStore({
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `http://${address}`,
     knownConforming: true,
     maxAttempts: 1,
     sseConnectionMs: 4_000, // the answer begins within it, on a busy machine too
   })
+  opened.push(() => store.close())
+  return store
+}
+
+/** Host and port of a server that lives as long as the test. */
+async function listening(answer: RequestListener): Promise<string> {
+  const server = createServer(answer)
+  await new Promise<void>((listens) => server.listen(0, '127.0.0.1', listens))
   opened.push(async () => {
-    await store.close()
     server.closeAllConnections()
     await new Promise((closed) => server.close(closed))
   })
-  return store
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 const opened: (() => Promise<void>)[] = []
@@ -143,16 +149,11 @@ it('a body that makes no entry is never taken for one that landed', () => {
 /** A server that answers everything alike, and what it was asked. */
 async function serverSaying(headers: Readonly<Record<string, string>>, body: string) {
   const asked: string[] = []
-  const server = createServer((request, response) => {
+  const address = await listening((request, response) => {
     asked.push(`${request.method} ${request.url} ${request.headers.authorization ?? ''}`)
     request.resume().on('end', () => response.writeHead(200, headers).end(body))
   })
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
-  opened.push(async () => {
-    server.closeAllConnections()
-    await new Promise((closed) => server.close(closed))
-  })
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, asked }
+  return { address, asked }
 }
 
 function storeAt(url: string): StreamStore {

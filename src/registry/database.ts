@@ -14,6 +14,8 @@
  *     before the transaction's id is known: by it the fate of that commit is looked up (D5).
  * D10 A process that stands still, or is gone with its host, holds its locks for `standStillMs` at most: then Postgres undoes its transaction, and those
  *     of the others go on. No body waits as long for anything but Postgres.
+ * D11 A connection on which Postgres has fallen silent is a broken one (silence.ts): nobody waits for a frozen database, or for one that has moved away
+ *     without a word, as long as TCP would.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { types as kinds } from 'node:util'
@@ -21,6 +23,7 @@ import pg from 'pg'
 import { Turns } from '../domain/turns.js'
 import { ask, begin, Ending, giveBack, planning, type Statement } from './connection.js'
 import { Listening, type ListeningOptions } from './listening.js'
+import { FellSilent, Silence } from './silence.js'
 import { Client } from './wire-bytes.js'
 
 export type Row = Readonly<Record<string, unknown>>
@@ -135,6 +138,8 @@ export interface DatabaseOptions {
   readonly holdMs?: number
   /** How long a transaction may wait for its process, before Postgres undoes it (D10). */
   readonly standStillMs?: number
+  /** How long a connection on which something was asked may be silent, before Postgres is asked about it (D11). */
+  readonly silenceMs?: number
   readonly onIdleFailure?: (failure: Error) => void
 }
 
@@ -149,6 +154,8 @@ export class Database implements Queryable {
   /** Of the group commits whose batches are transactions here. */
   readonly turns = new Turns(turnPatienceMs)
   readonly #pool: pg.Pool
+  readonly #silence: Silence
+  readonly #connectTimeoutMs: number
   readonly #holdMs: number
   readonly #incarnations = new WeakMap<object, string>()
   #latest: string | undefined
@@ -158,11 +165,17 @@ export class Database implements Queryable {
     this.tenant = options.tenant
     this.url = options.url
     this.#holdMs = options.holdMs ?? 5_000
+    this.#connectTimeoutMs = options.connectTimeoutMs ?? 5_000
+    this.#silence = new Silence({
+      silenceMs: options.silenceMs ?? 5_000,
+      connect: () => this.dedicated(),
+      answerMs: this.#connectTimeoutMs,
+    })
     this.#pool = new pg.Pool({
       Client,
       connectionString: options.url,
       max: options.poolMax,
-      connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
+      connectionTimeoutMillis: this.#connectTimeoutMs,
       idleTimeoutMillis: 60_000,
       application_name: 'temporal-agents-server',
       pipeline: true, // D7; unknown to the types of `pg`
@@ -174,7 +187,10 @@ export class Database implements Queryable {
     })
     this.#pool.on('error', (failure) => options.onIdleFailure?.(failure))
     // A connection that breaks while it is in use says so as an event too, and an unheard 'error' event ends the process; its statement rejects.
-    this.#pool.on('connect', (client) => client.on('error', () => undefined))
+    this.#pool.on('connect', (client) => {
+      client.on('error', () => undefined)
+      this.#silence.watch(client, { listens: false })
+    })
   }
 
   /**
@@ -192,8 +208,13 @@ export class Database implements Queryable {
     this.#era += 1
   }
 
+  async #connect(): Promise<pg.PoolClient> {
+    this.#silence.expectAnswers()
+    return await this.#pool.connect()
+  }
+
   async query(statement: Statement, options?: { readonly binary?: boolean }) {
-    const client = await this.#pool.connect()
+    const client = await this.#connect()
     try {
       const result = await ask(client, statement, options)
       client.release()
@@ -206,12 +227,13 @@ export class Database implements Queryable {
 
   /** Runs `body` in one transaction (READ COMMITTED) and commits it; on any failure nothing of it remains (D4, D5). */
   async transaction<Result>(body: (tx: Transaction) => Promise<Result>, options: TransactionOptions = {}): Promise<Result> {
-    const holdUntil = Date.now() + this.#holdMs
+    let holdUntil = Date.now() + this.#holdMs
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await this.#attempt(body, options)
       } catch (failure) {
         if (failure instanceof CommitUnknown) throw failure
+        if (failure instanceof FellSilent && failure.answersAnew) holdUntil = Date.now() + this.#holdMs // that it took so long was not its fault
         if (isConnectionFailure(failure) && Date.now() < holdUntil) await delay(Math.min(50 * attempt, 500))
         else if (attempt >= maxAttempts || !retryable.has(sqlState(failure) ?? '')) throw failure
       }
@@ -219,7 +241,7 @@ export class Database implements Queryable {
   }
 
   async #attempt<Result>(body: (tx: Transaction) => Promise<Result>, { lock }: TransactionOptions): Promise<Result> {
-    const client = await this.#pool.connect()
+    const client = await this.#connect()
     const beginning = begin(client, lock === undefined ? undefined : `${this.tenant} ${lock}`)
     let begun: string | undefined
     const known = beginning.then((xid) => {
@@ -301,7 +323,7 @@ export class Database implements Queryable {
     const client = new pg.Client({
       connectionString: this.url,
       application_name: 'temporal-agents-server listener',
-      connectionTimeoutMillis: 5_000,
+      connectionTimeoutMillis: this.#connectTimeoutMs,
     })
     client.on('error', () => undefined) // heard, as those of the pool: its statement rejects
     await client.connect()
@@ -310,10 +332,16 @@ export class Database implements Queryable {
 
   /** Listens to a channel, until whoever asked closes it. */
   listen(options: Omit<ListeningOptions, 'connect'>): Listening {
-    return new Listening({ ...options, connect: () => this.dedicated() })
+    const connect = async () => {
+      const client = await this.dedicated()
+      this.#silence.watch(client, { listens: true })
+      return client
+    }
+    return new Listening({ ...options, connect })
   }
 
   async close(): Promise<void> {
+    this.#silence.close()
     await this.#pool.end()
   }
 }

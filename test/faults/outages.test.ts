@@ -4,7 +4,7 @@ import { type Answer, expectStatus, Wire } from '../support/wire.js'
 
 let wire: Wire
 beforeAll(async () => {
-  wire = await Wire.start({ replicas: 1, own: ['temporal'] })
+  wire = await Wire.start({ replicas: 1, own: ['temporal', 'postgres'] })
 })
 afterAll(async () => await wire.stop())
 
@@ -76,5 +76,30 @@ describe.each(outages)('with Temporal $how', ({ how, begin, end }) => {
 
     expect((await wire.events(`/chat/${how}-refused`)).map(({ type }) => type)).toEqual(['entity_created'])
     expect((await wire.events(`/chat/${how}-ends`)).map(({ type }) => type)).toEqual(['entity_created', 'signal'])
+  })
+})
+
+describe('with Postgres frozen', () => {
+  const url = '/chat/on-ice'
+
+  it('whoever asks is told before a client gives up', async () => {
+    await wire.spawned(url)
+    wire.house.freeze('postgres')
+    const sends = Array.from({ length: 8 }, (_, nth) => wire.send(url, { payload: nth }))
+    const answers = await Promise.all([...sends, wire.get(url), wire.spawn('/chat/on-ice-too')])
+
+    const refusals = answers.map(({ status, headers }) => [status, Number(headers.get('retry-after')) > 0])
+    expect(refusals).toEqual(answers.map(() => [503, true]))
+  })
+
+  it('and everything recovers by itself when it is thawed: what was asked meanwhile is there completely or not at all', async () => {
+    wire.house.thaw('postgres')
+
+    await eventually(async () => expectStatus(200, await wire.send(url, { payload: 'after' })), { withinMs: 30_000 })
+    const payloads = (await wire.events(url)).flatMap(({ type, value }) => (type === 'inbox' ? [value?.payload] : []))
+    expect(payloads.at(-1)).toBe('after')
+    expect(new Set(payloads).size).toBe(payloads.length)
+    await eventually(async () => [201, 409].includes((await wire.spawn('/chat/on-ice-too')).status))
+    expect((await wire.events('/chat/on-ice-too')).map(({ type }) => type)).toEqual(['entity_created'])
   })
 })

@@ -5,6 +5,7 @@
  * H2  `stop` leaves no process, folder or database of the house behind; if the test dies, the warden ends its processes.
  * H3  Parts shared with other tests (Postgres and Temporal of the run) cannot be killed: ask for own ones.
  */
+import { execFileSync } from 'node:child_process'
 import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -154,13 +155,16 @@ export class House {
     await this.#part(part).kill(signal)
   }
 
-  /** SIGSTOP: it keeps its connections and answers nobody, until `thaw`. */
+  /** SIGSTOP, to its own processes too: it keeps its connections and answers nobody, until `thaw`. */
   freeze(part: PartId): void {
-    process.kill(this.#part(part).pid(), 'SIGSTOP')
+    const pid = this.#part(part).pid()
+    process.kill(pid, 'SIGSTOP') // first: it starts no more of them
+    for (const child of childrenOf(pid)) process.kill(child, 'SIGSTOP')
   }
 
   thaw(part: PartId): void {
-    process.kill(this.#part(part).pid(), 'SIGCONT')
+    const pid = this.#part(part).pid()
+    for (const each of [...childrenOf(pid), pid]) process.kill(each, 'SIGCONT')
   }
 
   /** Starts a killed part; a running one is stopped politely first. Returns when it is ready. */
@@ -209,6 +213,13 @@ export class House {
     const processes = [...this.#parts].filter(([id]) => id === 'worker' || id.startsWith('server')).map(([, part]) => part)
     await Promise.all(processes.map((part) => part.start()))
   }
+}
+
+/** Postgres gives each of its processes a group of its own. */
+function childrenOf(parent: number): readonly number[] {
+  const lines = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' }).trim().split('\n')
+  const processes = lines.map((line) => line.trim().split(/\s+/).map(Number))
+  return processes.flatMap(([pid, ppid]) => (pid !== undefined && ppid === parent ? [pid] : []))
 }
 
 /** Servers, and the worker, as parts that are not started yet; the URLs of the servers. */

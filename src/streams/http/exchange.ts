@@ -46,14 +46,19 @@ export interface ExchangeOptions {
   readonly bearer?: string
   readonly attemptTimeoutMs: number
   readonly deadlineMs: number
-  readonly maxAttempts: number
+  /** At least so long a service that fails at once is asked again: it may be restarting. */
+  readonly holdMs: number
+  /** And at least so often. */
+  readonly minAttempts: number
   readonly log: Log
 }
 
 /** Bytes of an answer that is read whole: verdicts have none, checks read one entry. */
 const maxWholeAnswerBytes = 80 * 1024 * 1024
 const firstPauseMs = 50
-const longestPauseMs = 2_000
+const longestPauseMs = 1_000
+/** Of what a server asks us to wait. */
+const longestAskedPauseMs = 2_000
 
 const neverArrived = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'])
 
@@ -134,14 +139,16 @@ export class Exchange {
     attempt: (nth: number) => Promise<Result>,
     mayRepeat: (failure: Unanswered) => boolean,
   ): Promise<Result> {
-    const deadline = Date.now() + this.#options.deadlineMs
+    const { deadlineMs, holdMs, minAttempts } = this.#options
+    const began = Date.now()
     for (let nth = 1; ; nth += 1) {
       try {
         return await attempt(nth)
       } catch (failure) {
         if (!(failure instanceof Unanswered)) throw failure
         const pauseMs = Math.max(failure.retryAfterMs, Math.random() * Math.min(longestPauseMs, firstPauseMs * 2 ** nth))
-        const spent = nth >= this.#options.maxAttempts || Date.now() + pauseMs >= deadline
+        const wouldTakeMs = Date.now() + pauseMs - began
+        const spent = wouldTakeMs >= deadlineMs || (nth >= minAttempts && wouldTakeMs >= holdMs)
         if (spent || (failure.arrived && !mayRepeat(failure))) throw this.unavailable(message, failure.message) // X2
         await new Promise((resume) => setTimeout(resume, pauseMs))
       }
@@ -214,7 +221,7 @@ const isNoVerdict = (status: number): boolean =>
 
 function retryAfterMs(value: string | string[] | undefined): number {
   const seconds = Number(Array.isArray(value) ? value[0] : value)
-  return Number.isFinite(seconds) ? Math.min(Math.max(0, seconds * 1_000), longestPauseMs) : 0
+  return Number.isFinite(seconds) ? Math.min(Math.max(0, seconds * 1_000), longestAskedPauseMs) : 0
 }
 
 function unanswered(failure: unknown): Unanswered {

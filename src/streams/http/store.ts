@@ -33,7 +33,9 @@ export interface HttpStreamStoreOptions {
   readonly attemptTimeoutMs?: number
   /** All attempts together. */
   readonly deadlineMs?: number
-  readonly maxAttempts?: number
+  /** A service that fails at once is asked again for so long, and so often. */
+  readonly holdMs?: number
+  readonly minAttempts?: number
   readonly liveSilenceMs?: number
   readonly sseConnectionMs?: number
 }
@@ -44,7 +46,8 @@ const defaults = {
   maxWaitingWrites: 4_096,
   attemptTimeoutMs: 8_000,
   deadlineMs: 20_000,
-  maxAttempts: 5,
+  holdMs: 5_000,
+  minAttempts: 5,
   liveSilenceMs: 75_000,
   sseConnectionMs: 180_000,
 } satisfies Partial<HttpStreamStoreOptions>

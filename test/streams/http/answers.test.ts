@@ -32,7 +32,8 @@ async function storeHearing([status, headers = {}, body = '']: Said): Promise<St
   const store = httpStreamStore({
     url: `http://${address}`,
     knownConforming: true,
-    maxAttempts: 1,
+    minAttempts: 1,
+    holdMs: 0,
     sseConnectionMs: 4_000, // the answer begins within it, on a busy machine too
   })
   opened.push(() => store.close())
@@ -157,7 +158,7 @@ async function serverSaying(headers: Readonly<Record<string, string>>, body: str
 }
 
 function storeAt(url: string): StreamStore {
-  const store = httpStreamStore({ url, bearer: 'secret', knownConforming: true, maxAttempts: 1 })
+  const store = httpStreamStore({ url, bearer: 'secret', knownConforming: true, minAttempts: 1, holdMs: 0 })
   opened.push(() => store.close())
   return store
 }

@@ -65,6 +65,20 @@ describe('with a stream server that fails', () => {
     expect(await contents(path)).toEqual(['first', 'after'])
   })
 
+  it('a server that restarts is waited for, longer than a handful of attempts take', async () => {
+    const path = await create()
+    const patient = httpStreamStore({ url: `http://127.0.0.1:${proxy.port}/v1/stream` })
+    proxy.cut()
+    const { accepted } = proxy
+    const appended = patient.append(path, item('waited', 0))
+    await Promise.race([appended, eventually(() => proxy.accepted >= accepted + 7)])
+    proxy.heal()
+
+    expect(await appended).toMatchObject({ outcome: 'appended' })
+    expect(await contents(path)).toEqual(['first', 'waited'])
+    await patient.close()
+  })
+
   it('cut off after it took an append, the repetition of a producer stores it once', async () => {
     const path = await create()
     proxy.cutAnswers()

@@ -134,7 +134,7 @@ function streamParts(
   if (config.streams !== undefined) {
     const { url, bearer } = config.streams
     const streams = httpStreamStore({ url, log, ...(bearer === undefined ? {} : { bearer }) })
-    const pipeline = new ForeignPipeline(database, streams, waking, limits, observe)
+    const pipeline = new ForeignPipeline({ database, streams, waking, limits, observe, warn: (facts, text) => log.warn(facts, text) })
     const appends: Appends = {
       kind: 'intents',
       streams,

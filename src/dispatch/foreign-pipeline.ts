@@ -73,6 +73,16 @@ interface Admitted {
 /** `intent` null: nobody waits for the stream, and nothing follows from its entries. */
 type Admission = Admitted | { readonly append: PipelineAppend; readonly intent: null } | { readonly error: AgentsError }
 
+export interface ForeignPipelineParts {
+  readonly database: Database
+  readonly streams: StreamStore
+  readonly waking: Waking
+  readonly limits: Limits
+  readonly observe?: BatchObserver | undefined
+  /** Told what a stream server did that it must not. */
+  readonly warn?: (facts: object, text: string) => void
+}
+
 export class ForeignPipeline implements Pipeline {
   readonly #database: Database
   readonly #streams: StreamStore
@@ -83,11 +93,11 @@ export class ForeignPipeline implements Pipeline {
   #inFlight = 0
   #idle: (() => void)[] = []
 
-  constructor(database: Database, streams: StreamStore, waking: Waking, limits: Limits, observe?: BatchObserver) {
+  constructor({ database, streams, waking, limits, observe, warn = () => undefined }: ForeignPipelineParts) {
     this.#database = database
     this.#streams = streams
     this.#waking = waking
-    this.#consequences = new ForeignConsequences({ database, streams, waking })
+    this.#consequences = new ForeignConsequences({ database, streams, waking, warn })
     this.#ownedMs = limits.appendIntentOwnedMs
     this.#admissions = new GroupCommit((appends) => this.#admit(appends), {
       turns: database.turns,
@@ -308,13 +318,13 @@ export class ForeignPipeline implements Pipeline {
       await deleteIntents(this.#database, [intent.id])
       return verdict
     }
-    await this.#drawWatched(intent)
+    await this.#drawWatched(intent, verdict.tail)
     return verdict
   }
 
-  async #drawWatched(intent: NewIntent): Promise<void> {
-    await this.#consequences.draw(intent.path, intent.begun === null ? intent.id : null)
-    await endBegunRuns(this, intent)
+  async #drawWatched(intent: NewIntent, landed?: Offset): Promise<void> {
+    const isDrawn = await this.#consequences.draw(intent.path, intent.begun === null ? intent.id : null, landed)
+    if (isDrawn) await endBegunRuns(this, intent)
   }
 
   /** F1. A refusal of the stream server is final, or is told to whoever waits (F5): there will be no entry to draw consequences from. */
@@ -327,7 +337,7 @@ export class ForeignPipeline implements Pipeline {
       ...attempt,
     })
     if (isRefused(verdict)) await this.#giveUp(intent, verdict)
-    else await this.#consequences.draw(intent.path, intent.id)
+    else await this.#consequences.draw(intent.path, intent.id, verdict.tail)
     // To our callers an intent that had landed before is an append like any other.
     return verdict.outcome === 'duplicate' ? { outcome: 'appended', tail: verdict.tail ?? zeroOffset, closed: verdict.closed } : verdict
   }

@@ -75,6 +75,12 @@ export async function plannedBodies(queryable: Queryable, path: StreamPath): Pro
   return rows.map((row) => row.body as Buffer)
 }
 
+/** How many appends to this stream have not been drawn: those that have landed are its last entries. */
+export async function intentsAbout(queryable: Queryable, path: StreamPath): Promise<number> {
+  const { count } = await queryable.query(sql`SELECT FROM append_intents WHERE tenant_id = ${queryable.tenant} AND path = ${path}`)
+  return count
+}
+
 /** Whether any of them was still there. */
 export async function deleteIntents(queryable: Queryable, ids: readonly string[]): Promise<boolean> {
   const { count } = await queryable.query(sql`DELETE FROM append_intents WHERE tenant_id = ${queryable.tenant} AND id = ANY (${ids})`)

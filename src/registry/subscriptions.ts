@@ -199,6 +199,13 @@ export async function forgetAcks(tx: Transaction, paths: readonly StreamPath[]):
      WHERE l.ctid = k.at`)
 }
 
+/** Cursors beyond `to` go back to it: their stream has. */
+export async function lowerAcks(tx: Transaction, path: StreamPath, to: Offset): Promise<void> {
+  await tx.query(sql`
+    UPDATE subscription_links SET acked = ${to}
+     WHERE tenant_id = ${tx.tenant} AND path = ${path} AND acked <> ${nothingAcked} AND acked > ${to} COLLATE "C"`)
+}
+
 /**
  * The stream is `owner`'s from now on: no pattern names it any more, nor does a subscription that somebody else made. Who may ask for it by name keeps it;
  * patterns are for bypass principals, whose subscriptions have no creator.

@@ -37,7 +37,7 @@ function planned(key: string, atMs: number) {
 /** `dies`: with its first stream made, and nothing said of it. */
 function parts({ dies = false } = {}): Parts {
   const { database } = fresh
-  const pipeline = new ForeignPipeline(database, streams, new Waking(defaultLimits, () => undefined), defaultLimits)
+  const pipeline = new ForeignPipeline({ database, streams, waking: new Waking(defaultLimits, () => undefined), limits: defaultLimits })
   const create: StreamStore['create'] = async (...request) => {
     const verdict = await streams.create(...request)
     if (dies) throw new Error('dead')

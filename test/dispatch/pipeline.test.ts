@@ -51,7 +51,7 @@ async function elsewhere(): Promise<Parts & { readonly pipeline: ForeignPipeline
   const fresh = await freshDatabase()
   const foreign = await startForeignStreams()
   const streams = httpStreamStore({ url: foreign.url })
-  const pipeline = new ForeignPipeline(fresh.database, streams, unheard, defaultLimits)
+  const pipeline = new ForeignPipeline({ database: fresh.database, streams, waking: unheard, limits: defaultLimits })
   const stop = async () => {
     await streams.close()
     await foreign.stop()
@@ -295,7 +295,9 @@ describe('what a dead process left on a foreign stream server', () => {
       },
     }
 
-    await expect(new ForeignPipeline(parts.fresh.database, failing, unheard, defaultLimits).sweep()).rejects.toThrow('refuses')
+    await expect(
+      new ForeignPipeline({ database: parts.fresh.database, streams: failing, waking: unheard, limits: defaultLimits }).sweep(),
+    ).rejects.toThrow('refuses')
 
     expect(await keysOn(parts, other)).toEqual(['entity-created', 'child:a'])
     expect(await intentsLeft(parts)).toBe(1)
@@ -311,7 +313,12 @@ describe('what a dead process left on a foreign stream server', () => {
     await parts.fresh.database.transaction((tx) => parts.pipeline.intendIn(tx, `dead-${randomUUID()}` as OperationId, [large]))
     await lapse(parts)
 
-    const swept = await new ForeignPipeline(parts.fresh.database, small.streams, unheard, defaultLimits).sweep()
+    const swept = await new ForeignPipeline({
+      database: parts.fresh.database,
+      streams: small.streams,
+      waking: unheard,
+      limits: defaultLimits,
+    }).sweep()
 
     expect([swept, await intentsLeft(parts)]).toEqual([1, 0])
     expect(await keysOn(parts, path)).toEqual(['entity-created'])
@@ -329,7 +336,9 @@ describe('what a dead process left on a foreign stream server', () => {
       append: async () => ({ outcome: 'refused', status: 404, because: 'missing', reason: 'default backend', headers: {} }),
     }
 
-    expect(await new ForeignPipeline(parts.fresh.database, notFound, unheard, defaultLimits).sweep()).toBe(2)
+    expect(
+      await new ForeignPipeline({ database: parts.fresh.database, streams: notFound, waking: unheard, limits: defaultLimits }).sweep(),
+    ).toBe(2)
     expect(await intentsLeft(parts)).toBe(1)
     await lapse(parts)
     await parts.pipeline.sweep()
@@ -345,7 +354,7 @@ describe('what a dead process left on a foreign stream server', () => {
       readEvents: async () => ({ outcome: 'refused', status: 404, because: 'missing', reason: 'default backend', headers: {} }),
     }
     const append = { path: mainStream(url), ...entry(manifest('child:a', { n: 1 })) }
-    await new ForeignPipeline(parts.fresh.database, blind, unheard, defaultLimits).append(append)
+    await new ForeignPipeline({ database: parts.fresh.database, streams: blind, waking: unheard, limits: defaultLimits }).append(append)
     expect([await intentsLeft(parts), await projectionOf(parts.fresh.database, url)]).toEqual([1, []])
 
     await lapse(parts)
@@ -431,7 +440,7 @@ describe('a handler that is fenced while its append is on its way to a foreign s
   ])('$what', async ({ status, isFenced, left }) => {
     const url = await claimedEntity()
     const { store, begun, release } = slow(parts.streams)
-    const pipeline = new ForeignPipeline(parts.fresh.database, store, unheard, defaultLimits)
+    const pipeline = new ForeignPipeline({ database: parts.fresh.database, streams: store, waking: unheard, limits: defaultLimits })
 
     const appending = pipeline.append({ path: mainStream(url), ...entry(runEvent(status)), writer: { to: url, tokenHash } })
     await begun
@@ -472,14 +481,19 @@ describe('a handler that is fenced while its append is on its way to a foreign s
       })
 
     async function deadAppendTo(url: EntityUrl): Promise<void> {
-      const pipeline = new ForeignPipeline(parts.fresh.database, dying(parts.streams), unheard, defaultLimits)
+      const pipeline = new ForeignPipeline({
+        database: parts.fresh.database,
+        streams: dying(parts.streams),
+        waking: unheard,
+        limits: defaultLimits,
+      })
       const append = { path: mainStream(url), ...entry(runEvent('started')), writer: { to: url, tokenHash } }
       await expect(pipeline.append(append)).rejects.toThrow('dead')
     }
 
     const sweptByTwo = async () => {
       await lapse(parts)
-      const other = new ForeignPipeline(parts.fresh.database, parts.streams, unheard, defaultLimits)
+      const other = new ForeignPipeline({ database: parts.fresh.database, streams: parts.streams, waking: unheard, limits: defaultLimits })
       await Promise.all([parts.pipeline.sweep(), other.sweep()])
       await parts.pipeline.sweep()
     }
@@ -546,7 +560,12 @@ describe('a foreign stream that is made anew while it is deleted', () => {
         SELECT l.acked, s.wake_path FROM subscription_links l JOIN subscriptions s ON s.id = l.subscription_id WHERE l.path = ${path}`)
     ).rows
   const pipelineOver = (streams: Partial<StreamStore>) =>
-    new ForeignPipeline(parts.fresh.database, Object.assign(Object.create(parts.streams), streams), unheard, defaultLimits)
+    new ForeignPipeline({
+      database: parts.fresh.database,
+      streams: Object.assign(Object.create(parts.streams), streams),
+      waking: unheard,
+      limits: defaultLimits,
+    })
   const atRest = async () => await parts.fresh.database.query(sql`UPDATE subscriptions SET wake_id = NULL, wake_path = NULL`)
 
   it('before its links are dropped, is linked, and wakes with its first entry', async () => {
@@ -597,5 +616,87 @@ describe('a foreign stream that is made anew while it is deleted', () => {
     expect(await slow.create(path, entry({ first: true }))).toMatchObject({ outcome: 'created' })
 
     expect(await linked(path)).toEqual([{ acked: '-1', wake_path: path }])
+  })
+})
+
+describe('a foreign stream server that answers with older data', () => {
+  let parts: Awaited<ReturnType<typeof elsewhere>>
+  beforeAll(async () => {
+    parts = await elsewhere()
+    await parts.fresh.database.query(sql`
+      INSERT INTO subscriptions (tenant_id, id, type, mount, configuration, wake_stream, lease_ttl_ms)
+      VALUES ('default', 'reader', 'pull-wake', '', '', '/wakes/reader', 30000)`)
+  })
+  afterAll(async () => await parts.stop())
+
+  const tailOf = async (path: StreamPath) => {
+    const found = await parts.streams.head(path)
+    return found.outcome === 'found' ? found.head.tail : zeroOffset
+  }
+  /** Its subscriber is at rest, and has read all. */
+  const read = async (path: StreamPath) => {
+    const { database } = parts.fresh
+    await database.query(sql`UPDATE subscriptions SET wake_id = NULL, wake_path = NULL`)
+    await database.query(sql`DELETE FROM subscription_links`)
+    await database.query(sql`
+      INSERT INTO subscription_links (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
+      VALUES ('default', ${path}, 'reader', true, false, ${await tailOf(path)})`)
+  }
+  const seen = async (path: StreamPath) =>
+    (
+      await parts.fresh.database.query(sql`
+        SELECT l.acked, s.wake_path FROM subscription_links l JOIN subscriptions s ON s.id = l.subscription_id WHERE l.path = ${path}`)
+    ).rows[0]
+  /** As out of a backup, without our knowing. */
+  const restore = async (path: StreamPath) => {
+    await parts.streams.delete(path)
+    await parts.streams.create(path, entry({ type: 'entity_created', key: 'entity-created', headers: { operation: 'insert' } }))
+    return await tailOf(path)
+  }
+
+  it('wakes for what is appended behind it, and for nothing else', async () => {
+    const path = mainStream(await anEntity(parts))
+    for (const n of [1, 2, 3, 4]) await parts.pipeline.append({ path, ...entry(manifest('old', { n })) })
+    await read(path)
+
+    const restored = await restore(path)
+    await Promise.all(['one', 'other'].map((key) => parts.pipeline.append({ path, ...entry(manifest(key, { n: 5 })) })))
+
+    expect(await seen(path)).toEqual({ acked: restored, wake_path: path })
+    expect([await intentsLeft(parts), (await keysOn(parts, path)).toSorted()]).toEqual([0, ['entity-created', 'one', 'other']])
+  })
+
+  it('wakes who reads a plain stream', async () => {
+    const path = '/plain/older' as StreamPath
+    await parts.streams.create(path, entry({ n: 0 }))
+    await read(path)
+    for (const n of [1, 2, 3, 4]) await parts.pipeline.append({ path, ...entry({ n, long: '.'.repeat(100) }) })
+    await read(path)
+
+    await restore(path)
+    await parts.pipeline.append({ path, ...entry({ n: 5 }) })
+
+    expect(await seen(path)).toEqual({ acked: zeroOffset, wake_path: path })
+  })
+
+  it('only for a moment, loses no wake (C3)', async () => {
+    const path = mainStream(await anEntity(parts))
+    await parts.pipeline.append({ path, ...entry(manifest('first', { n: 1 })) })
+    await read(path)
+    const before = await tailOf(path)
+    const readEvents: StreamStore['readEvents'] = async () => ({ events: [], next: before, upToDate: true, closed: false })
+    const lagging = Object.assign(Object.create(parts.streams), { readEvents }) as StreamStore
+    const pipeline = new ForeignPipeline({ database: parts.fresh.database, streams: lagging, waking: unheard, limits: defaultLimits })
+
+    expect(await pipeline.append({ path, ...entry(manifest('second', { n: 2 })) })).toMatchObject({ outcome: 'appended' })
+    const meanwhile = [await intentsLeft(parts), await seen(path)]
+    await lapse(parts)
+    await parts.pipeline.sweep()
+
+    expect([meanwhile, await intentsLeft(parts), await seen(path)]).toEqual([
+      [1, { acked: before, wake_path: null }],
+      0,
+      { acked: before, wake_path: path },
+    ])
   })
 })

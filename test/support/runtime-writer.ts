@@ -32,7 +32,7 @@ export class RuntimeWriter {
       })
     } else {
       this.#streams = httpStreamStore({ url: house.streamsUrl })
-      this.#pipeline = new ForeignPipeline(this.#database, this.#streams, waking, defaultLimits)
+      this.#pipeline = new ForeignPipeline({ database: this.#database, streams: this.#streams, waking, limits: defaultLimits })
     }
   }
 

@@ -70,8 +70,11 @@ export class StreamMemory {
 
 const doubtKey = (path: StreamPath, { id, epoch, seq }: Producer): string => JSON.stringify([path, id, epoch, seq])
 
+/** Checks ask the server itself, not a cache before it. */
+export const uncached = { 'cache-control': 'no-cache' }
+
 export async function headOf({ exchange, memory }: Connection, path: StreamPath): Promise<HeadVerdict> {
-  const message = { method: 'HEAD', path } as const
+  const message = { method: 'HEAD', path, headers: uncached } as const
   const answer = await exchange.ask(message)
   switch (answer.status) {
     case 200: {
@@ -94,7 +97,7 @@ export async function readAfter(
   path: StreamPath,
   offset: Offset,
 ): Promise<{ readonly stored: Buffer; readonly next: Offset }> {
-  const message = { method: 'GET', path, query: `?offset=${offset === zeroOffset ? '-1' : offset}` } as const
+  const message = { method: 'GET', path, query: `?offset=${offset === zeroOffset ? '-1' : offset}`, headers: uncached } as const
   const answer = await exchange.ask(message)
   if (answer.status !== 200) throw exchange.unavailable(message, `a check read answered ${answer.status}`)
   return { stored: answer.body, next: tailIn(exchange, message, answer) }

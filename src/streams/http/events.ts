@@ -8,7 +8,7 @@
 import { AgentsError } from '../../domain/errors.js'
 import { type Offset, parseOffset, type StreamPath, zeroOffset } from '../../domain/ids.js'
 import type { StoredEvents, StreamRefusal } from '../store.js'
-import type { Connection } from './connection.js'
+import { type Connection, uncached } from './connection.js'
 import { jsonItems } from './json-items.js'
 import { gone, isJson, isTrue, missing, refused, tailIn } from './verdicts.js'
 
@@ -27,7 +27,7 @@ export async function readEvents(
   limit: number,
   silenceMs: number,
 ): Promise<StoredEvents | StreamRefusal> {
-  const request = { method: 'GET', path, query: `?offset=${after === zeroOffset ? '-1' : after}` } as const
+  const request = { method: 'GET', path, query: `?offset=${after === zeroOffset ? '-1' : after}`, headers: uncached } as const
   const stop = new AbortController()
   const answer = await exchange.stream(request, { signal: stop.signal, silenceMs })
   try {

@@ -13,6 +13,7 @@
  *     two comes last sees what the other has done, and links the stream to the patterns that name it.
  * F5  What an operation has to say of an entity that stands is not given up because its stream is not found, or its bytes are not liked, once: a rolling
  *     restart, and what stands between the servers, say so too. `sweep` tries again for a while (intents.ts `giveUpIntent`).
+ * F6  A message of which nothing can have reached the stream server is refused for good: whoever was told so sends it again, and it must not come twice.
  *
  * A process that dies leaves intents; `sweep` lands them and draws their consequences. Recovery costs what was in flight, never a scan of all streams.
  */
@@ -47,6 +48,7 @@ import {
   isRefused,
   type StreamRefusal,
   type StreamStore,
+  Unreached,
 } from '../streams/store.js'
 import { begunBy, endBegunRuns } from './fenced-runs.js'
 import { ForeignConsequences } from './foreign-consequences.js'
@@ -116,7 +118,7 @@ export class ForeignPipeline implements Pipeline {
       const admission = await this.#admissions.add(append)
       if ('error' in admission) return { outcome: 'barred', error: admission.error }
       if (admission.intent === null) return await this.#appendUnlinked(append)
-      return isWatch(admission.intent) ? await this.#passOn(append, admission.intent) : await this.#land(admission.intent)
+      return isWatch(admission.intent) ? await this.#passOn(append, admission.intent) : await this.#landNew(admission.intent)
     })
   }
 
@@ -325,6 +327,16 @@ export class ForeignPipeline implements Pipeline {
   async #drawWatched(intent: NewIntent, landed?: Offset): Promise<void> {
     const isDrawn = await this.#consequences.draw(intent.path, intent.begun === null ? intent.id : null, landed)
     if (isDrawn) await endBegunRuns(this, intent)
+  }
+
+  /** F6. */
+  async #landNew(intent: NewIntent): Promise<AppendVerdict> {
+    try {
+      return await this.#land(intent)
+    } catch (failure) {
+      if (failure instanceof Unreached) await deleteIntents(this.#database, [intent.id])
+      throw failure
+    }
   }
 
   /** F1. A refusal of the stream server is final, or is told to whoever waits (F5): there will be no entry to draw consequences from. */

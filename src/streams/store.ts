@@ -5,10 +5,12 @@
  * S1  An accepted append is durable and readable by every process before its verdict is given.
  * S2  Offsets of a stream strictly increase in commit order; an entry never changes or moves.
  * S3  A refused request changes nothing: neither tail, producer, sequence nor closed flag.
- * S4  Verdicts are values; an adapter throws only when it cannot know or cannot reach (`STREAM_SERVICE_UNAVAILABLE`).
+ * S4  Verdicts are values; an adapter throws only when it cannot know or cannot reach (`STREAM_SERVICE_UNAVAILABLE`). An append of which nothing can have
+ *     arrived says so (`Unreached`).
  *
  * The rules of every verdict: spec/14-durable-streams.md §2 and §3.
  */
+import { AgentsError } from '../domain/errors.js'
 import type { Offset, StreamPath } from '../domain/ids.js'
 import type { Transaction } from '../registry/database.js'
 
@@ -213,5 +215,8 @@ export interface NewStream extends CreateRequest {
 export interface StreamAppend extends AppendRequest {
   readonly path: StreamPath
 }
+
+/** What was asked has not happened, and will not. */
+export class Unreached extends AgentsError {}
 
 export const isRefused = (verdict: { readonly outcome: string }): verdict is StreamRefusal => verdict.outcome === 'refused'

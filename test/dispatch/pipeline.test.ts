@@ -19,6 +19,7 @@ import { eventually } from '../support/eventually.js'
 import { startForeignStreams } from '../support/foreign-streams.js'
 import { inTheWay, untilWaitedFor } from '../support/in-the-way.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
+import { startProxy, type TcpProxy } from '../support/proxy.js'
 
 interface Parts {
   readonly fresh: FreshDatabase
@@ -616,6 +617,55 @@ describe('a foreign stream that is made anew while it is deleted', () => {
     expect(await slow.create(path, entry({ first: true }))).toMatchObject({ outcome: 'created' })
 
     expect(await linked(path)).toEqual([{ acked: '-1', wake_path: path }])
+  })
+})
+
+describe('a message that a foreign stream server did not answer', () => {
+  let parts: Awaited<ReturnType<typeof elsewhere>>
+  let proxy: TcpProxy
+  let streams: StreamStore
+  beforeAll(async () => {
+    parts = await elsewhere()
+    proxy = await startProxy(Number(new URL(parts.url).port))
+    const url = Object.assign(new URL(parts.url), { port: String(proxy.port) }).href
+    streams = httpStreamStore({ url, knownConforming: true, attemptTimeoutMs: 500, deadlineMs: 1_000, holdMs: 0, minAttempts: 1 })
+  })
+  afterAll(async () => {
+    await streams.close()
+    await proxy.stop()
+    await parts.stop()
+  })
+
+  const send = async (url: EntityUrl, over: StreamStore) => {
+    const pipeline = new ForeignPipeline({ database: parts.fresh.database, streams: over, waking: unheard, limits: defaultLimits })
+    const body = entry({ type: 'inbox', key: 'm1', headers: { operation: 'insert' } })
+    return await pipeline.append({ path: mainStream(url), ...body, message: { to: url, resumes: true } })
+  }
+  const unavailable = { refusal: { code: 'STREAM_SERVICE_UNAVAILABLE' } }
+
+  it('and that cannot have reached it is refused for good (F6)', async () => {
+    const url = await anEntity(parts)
+    const nowhere = httpStreamStore({ url: 'http://127.0.0.1:9/v1/stream', knownConforming: true, holdMs: 0, minAttempts: 2 })
+
+    await expect(send(url, nowhere)).rejects.toMatchObject(unavailable)
+
+    expect(await intentsLeft(parts)).toBe(0)
+    await nowhere.close()
+  })
+
+  it('and that may have reached it lands with the sweep, once', async () => {
+    const url = await anEntity(parts)
+    proxy.cutAnswers()
+
+    await expect(send(url, streams)).rejects.toMatchObject(unavailable)
+
+    expect(await intentsLeft(parts)).toBe(1)
+    await lapse(parts)
+    expect([await parts.pipeline.sweep(), await keysOn(parts, mainStream(url)), await intentsLeft(parts)]).toEqual([
+      1,
+      ['entity-created', 'm1'],
+      0,
+    ])
   })
 })
 

@@ -11,8 +11,9 @@
  * A crash of this process leaves an entry that landed or did not; who repeats it says `mayHaveLandedAfter`.
  */
 import { isUtf8 } from 'node:buffer'
+import { AgentsError } from '../../domain/errors.js'
 import { type Offset, type StreamPath, zeroOffset } from '../../domain/ids.js'
-import { type AppendRequest, type AppendVerdict, isRefused, type Producer, type StreamHead } from '../store.js'
+import { type AppendRequest, type AppendVerdict, isRefused, type Producer, type StreamHead, Unreached } from '../store.js'
 import { type Connection, headOf, readAfter } from './connection.js'
 import { holds, insideEntryEndingAt } from './content.js'
 import { type Message, Unanswered } from './exchange.js'
@@ -70,6 +71,7 @@ async function appendEntry(
   const { exchange, lane, memory } = connection
   const message: Message = { method: 'POST', path, headers: appendHeaders(request), body: request.body }
   let look = repeated
+  let mayHaveArrived = repeated
   if (memory.isDamaged(path)) {
     await expectHealed(connection, path)
     look = true
@@ -77,17 +79,29 @@ async function appendEntry(
   const attempt = async (): Promise<AppendVerdict> => {
     const verdict = await lane.run(async () => {
       const landed = look && request.producer !== undefined ? await lookForEntry(connection, path, request, request.producer, before) : null
-      return landed ?? (await sendOnce(connection, message, request))
+      if (landed !== null) return landed
+      const former = mayHaveArrived
+      mayHaveArrived = true
+      try {
+        return await sendOnce(connection, message, request)
+      } catch (failure) {
+        if (failure instanceof Unanswered && !failure.arrived) mayHaveArrived = former
+        throw failure
+      }
     })
     if (isRefused(verdict) && verdict.because === 'missing') return await judgeMissing(connection, path)
     if (!isRefused(verdict) && verdict.tail !== undefined) memory.saw(path, verdict.tail)
     if (verdict.outcome !== 'appended' || request.close !== true || verdict.closed) return verdict
     return await closeBehind(connection, path, verdict, request)
   }
-  return await exchange.patiently(message, attempt, (failure) => {
-    look ||= failure.arrived // A2
-    return request.producer !== undefined
-  })
+  try {
+    return await exchange.patiently(message, attempt, (failure) => {
+      look ||= failure.arrived // A2
+      return request.producer !== undefined
+    })
+  } catch (failure) {
+    throw failure instanceof AgentsError && !mayHaveArrived ? new Unreached(failure.refusal) : failure
+  }
 }
 
 async function sendOnce({ exchange }: Connection, message: Message, request: AppendRequest): Promise<AppendVerdict> {

@@ -8,6 +8,7 @@
  *     somebody else has answered, as a proxy does whose page says that the service is away.
  * X5  Whatever a path says, requests go below the prefix that was configured: its server alone hears our bearer.
  */
+import { types as kinds } from 'node:util'
 import { Agent, request as send } from 'undici'
 import { type AgentsError, errors } from '../../domain/errors.js'
 import type { StreamPath } from '../../domain/ids.js'
@@ -226,7 +227,8 @@ function retryAfterMs(value: string | string[] | undefined): number {
 
 function unanswered(failure: unknown): Unanswered {
   if (failure instanceof Unanswered) return failure
-  const code = failure instanceof Error && 'code' in failure ? String(failure.code) : ''
-  const reason = failure instanceof Error ? `${code} ${failure.message}`.trim() : String(failure)
+  const isError = kinds.isNativeError(failure) // those of the runtime itself may come from another realm than ours
+  const code = isError && 'code' in failure ? String(failure.code) : ''
+  const reason = isError ? `${code} ${failure.message}`.trim() : String(failure)
   return new Unanswered(reason, { arrived: !neverArrived.has(code) })
 }

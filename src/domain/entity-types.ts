@@ -1,6 +1,7 @@
 /** What may be registered as an entity type, and what a registration stores (spec/02 §2.2, §2.4, §5.1). Pure: who may do it is decided elsewhere. */
 import type { DispatchPolicy, Entity, EntityType, JsonSchema, SchemaMap, SlashCommand, WritableCollections } from './entity.js'
 import { errors, type Violation } from './errors.js'
+import { isBuiltInType } from './event-gate.js'
 import { disallowedKeywords, schemaProblem } from './json-schema.js'
 import type { Limits } from './limits.js'
 import { httpUrl } from './loopback.js'
@@ -26,13 +27,15 @@ export type TypeDefinition = Omit<EntityType, 'revision' | 'created_at' | 'updat
 const namePattern = /^[A-Za-z0-9._~-]{1,200}$/
 const commentsContract = 'comments/v1'
 
-/** spec/02 §2.2 steps 2 and 3. */
-export function checkCommentsContract(collections: WritableCollections | undefined): void {
-  for (const [name, { contract }] of Object.entries(collections ?? {})) {
+/** spec/02 §2.2 steps 2 and 3; built-in events are nobody's to open (event-gate.ts). */
+export function checkCollections(collections: WritableCollections | undefined): void {
+  for (const [name, { type, contract }] of Object.entries(collections ?? {})) {
     if (name === 'comments' && contract !== commentsContract)
       throw errors.INVALID_REQUEST(`The externally-writable collection name "comments" is reserved for the "${commentsContract}" contract`)
     if (name !== 'comments' && contract === commentsContract)
       throw errors.INVALID_REQUEST(`The "${commentsContract}" contract must be registered under the collection name "comments"`)
+    if (isBuiltInType(type))
+      throw errors.INVALID_REQUEST(`The externally-writable collection "${name}" cannot hold the built-in event type "${type}"`)
   }
 }
 

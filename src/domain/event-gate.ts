@@ -3,6 +3,36 @@ import type { SchemaMap } from './entity.js'
 import { type AgentsError, errors } from './errors.js'
 import { schemaOf, validate } from './json-schema.js'
 
+/**
+ * Event types that mean something to the server or to every runtime (spec/01 §7). A collection that is opened to external writers has none of them: its
+ * writers would link shared state, end runs, or send in somebody's name.
+ */
+const builtInTypes = new Set([
+  'child_status',
+  'context_inserted',
+  'context_removed',
+  'entity_created',
+  'entity_stopped',
+  'error',
+  'identity',
+  'inbox',
+  'manifest',
+  'reasoning',
+  'reasoning_delta',
+  'replay_watermark',
+  'run',
+  'signal',
+  'slash_command',
+  'step',
+  'tags',
+  'text',
+  'text_delta',
+  'tool_call',
+  'wake',
+])
+
+export const isBuiltInType = (type: string): boolean => builtInTypes.has(type)
+
 interface EventLike {
   readonly type?: unknown
   readonly value?: unknown

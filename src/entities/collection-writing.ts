@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Pipeline } from '../dispatch/pipeline.js'
 import { acceptsWrites, type JsonObject } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
-import { refuseEvent } from '../domain/event-gate.js'
+import { isBuiltInType, refuseEvent } from '../domain/event-gate.js'
 import { collectionRow, entryOf } from '../domain/events.js'
 import { mainStream } from '../domain/ids.js'
 import type { Principal } from '../domain/principals.js'
@@ -55,7 +55,7 @@ export class CollectionWriting {
 /** Rows 2 and 3: what the type's current registration says; an entity whose type is gone has none. */
 function writable({ writable_collections: known }: Addressed, collection: string, operation: RowWrite['operation']) {
   const found = known !== null && Object.hasOwn(known, collection) ? known[collection] : undefined
-  if (found === undefined) throw errors.COLLECTION_NOT_WRITABLE(collection)
+  if (found === undefined || isBuiltInType(found.type)) throw errors.COLLECTION_NOT_WRITABLE(collection)
   if (!(found.operations ?? ['insert']).includes(operation)) throw errors.OPERATION_NOT_ALLOWED(operation, collection)
   return found
 }

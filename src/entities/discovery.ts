@@ -1,6 +1,6 @@
 /** Asking a serve endpoint what its type is (spec/02 §4). What it answers is judged like a registration of the caller's own. */
 import { type Outbound, type OutboundAnswer, OutboundFailure } from '../dispatch/outbound.js'
-import { checkCommentsContract, type TypeRegistration } from '../domain/entity-types.js'
+import { checkCollections, type TypeRegistration } from '../domain/entity-types.js'
 import { errors } from '../domain/errors.js'
 import type { Limits } from '../domain/limits.js'
 
@@ -28,7 +28,7 @@ export class Discovery {
     if (document.name !== name) throw errors.SERVE_ENDPOINT_NAME_MISMATCH(shown(document.name), name)
     const { permission_grants: _ignored, ...rest } = document
     const registration = this.#parts.parse(rest)
-    checkCommentsContract(registration.externally_writable_collections)
+    checkCollections(registration.externally_writable_collections)
     return { ...registration, serve_endpoint }
   }
 

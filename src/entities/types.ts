@@ -4,7 +4,7 @@ import {
   amended,
   asksForDiscovery,
   checkAmendment,
-  checkCommentsContract,
+  checkCollections,
   type TypeAmendment,
   type TypeRegistration,
   typeDefinition,
@@ -47,7 +47,7 @@ export class EntityTypes {
 
   /** Registers or fully replaces a type; the checks of spec/02 §2.2 in their order, everything before anything is written. */
   async register(principal: Principal, sent: TypeRegistration): Promise<EntityType> {
-    checkCommentsContract(sent.externally_writable_collections)
+    checkCollections(sent.externally_writable_collections)
     const registration = this.#reachable(sent)
     await this.#authorizeRegistration(this.#database, principal, registration.name)
     if ((registration.permission_grants ?? []).length > 0) throw errors.NOT_IMPLEMENTED('permission grants')

@@ -93,6 +93,15 @@ describe('the checks of a collection write (spec/03 §5)', () => {
     expect(await write('/gone/a', 'notes', insert)).toMatchObject(forbidden('Collection "notes" is not writable'))
   })
 
+  it('2: a collection of built-in events, registered before these were refused: nobody links the shared state of others with it', async () => {
+    await wire.sql(`
+      UPDATE entity_types SET externally_writable_collections = externally_writable_collections || '{"old": {"type": "manifest"}}' WHERE name = 'open'`)
+
+    expect(await write('/open/a', 'old', { ...insert, value: { kind: 'shared-state', id: 'secret' } })).toMatchObject(
+      forbidden('Collection "old" is not writable'),
+    )
+  })
+
   it('3: an operation that the type does not allow; insert alone by default', async () => {
     expect(await write('/open/ended', 'log', { operation: 'update' })).toMatchObject(
       forbidden('Operation "update" is not allowed on collection "log"'),

@@ -71,6 +71,10 @@ describe('registering a type', () => {
       { ...minimal('x'), externally_writable_collections: { notes: { type: 'state:notes', contract: 'comments/v1' } } },
       invalid('The "comments/v1" contract must be registered under the collection name "comments"'),
     ],
+    [
+      { ...minimal('x'), externally_writable_collections: { all: { type: 'manifest' } } },
+      invalid('The externally-writable collection "all" cannot hold the built-in event type "manifest"'),
+    ],
     [{ ...minimal('x'), serve_endpoint: 'not a url' }, invalid('serve_endpoint must be an absolute http(s) URL')],
     [
       { ...minimal('x'), default_dispatch_policy: { targets: [{ type: 'webhook', url: 'not a url' }] } },

@@ -3,6 +3,7 @@
  *
  * The port opens when everything else is ready. Nothing that was acknowledged depends on this process's memory: it may be killed at any line.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { Client } from '@temporalio/client'
 import type { NativeConnection } from '@temporalio/worker'
 import type { FastifyInstance } from 'fastify'
@@ -141,7 +142,7 @@ async function serve(
     url,
     stop: async () => {
       stopping = true
-      await stopServing(app, inFlight, engine, useCases, service)
+      await stopServing(app, inFlight, engine, useCases, service, config.limits.shutdownNoticeMs)
       await relay.close()
       await Promise.all([engine.endCalls(), stopWorking(worker, connection, log)])
       await metricsServer?.close()
@@ -261,19 +262,23 @@ async function listen(app: FastifyInstance, config: Configuration): Promise<stri
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
-/** spec/13 §9: held reads end cleanly, requests in flight are answered; until then the port stays open, and says 503 to health and to new mutations. */
+/**
+ * spec/13 §9: held reads end cleanly, requests in flight are answered; until then, and for `noticeMs` at least, the port stays open, and says 503 to health
+ * and to new mutations: what was sent before anybody could know is answered too.
+ */
 async function stopServing(
   app: FastifyInstance,
   inFlight: InFlight,
   engine: Engine,
   { operations, signalling, tagging }: UseCases,
   service: WorkflowService,
+  noticeMs: number,
 ): Promise<void> {
   await within(
     drainLimitMs,
     Promise.all([
       engine.streams.close(),
-      inFlight.drained(),
+      delay(noticeMs).then(() => inFlight.drained()),
       operations.spawns.drained(),
       operations.forks.drained(),
       signalling.drained(),

@@ -375,6 +375,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_READ_STALL_MS',
     what: 'How long a reader of a stream may take nothing of what waits for it before it is cut off.',
   },
+  shutdownNoticeMs: {
+    default: 500,
+    unit: 'ms',
+    env: 'ELECTRIC_AGENTS_SHUTDOWN_NOTICE_MS',
+    what: 'How long a server that stops keeps its port open at least, and says 503 to health and to new requests. Behind a load balancer: longer than it takes that to notice.',
+  },
 } as const satisfies Record<string, LimitDefinition>
 
 export type LimitName = keyof typeof limitDefinitions

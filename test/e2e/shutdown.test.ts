@@ -36,4 +36,15 @@ describe('a server that is told to stop (spec/13 §9)', () => {
     await ended
     await expect(wire.askRaw('GET', '/_electric/health')).rejects.toThrow()
   })
+
+  it('is noticed though it has nothing to do: its port stays open for a while, and says 503', async () => {
+    const idle = await Wire.start({ replicas: 1, env: { ELECTRIC_AGENTS_SHUTDOWN_NOTICE_MS: '3000' } })
+
+    const ended = idle.house.kill('server', 'SIGTERM')
+
+    await eventually(async () => (await idle.askRaw('GET', '/_electric/health')).status === 503)
+    await ended
+    await expect(idle.askRaw('GET', '/_electric/health')).rejects.toThrow()
+    await idle.stop()
+  })
 })

@@ -6,6 +6,8 @@
  * D2  Leases of wakes that work on an entity are settled in lanes of their own: settling them may ask a foreign stream server (expiry.ts X1), and one
  *     that hangs keeps whatever needs it, for as long as a request may take, but neither other wakes nor, by one stream, other entities.
  * D3  Of each kind this process holds at most `perLook`, and looks past those: memory is bounded, and none is settled twice at once.
+ * D4  What waits for a place at its handler becomes due again and again, so that somebody finds it after a crash: the more wait, the later, or whatever is
+ *     due would stand behind all of them. They are at most half of a look.
  *
  * Memory holds the timer and what is under way: a crash costs the others nothing.
  */
@@ -69,12 +71,18 @@ export class Deadlines {
   }
 
   async #lookOnce(): Promise<void> {
-    const { database, deliveries, limits } = this.#parts
+    const { database, deliveries } = this.#parts
     const [due] = await Promise.all([
-      takeDueWakes(database, perLook, limits.wakeOwnedMs),
+      takeDueWakes(database, perLook, this.#ownedMs),
       ...kinds.map(async (kind) => await this.#lookForEnded(kind)),
     ])
     deliveries.deliver(due)
+  }
+
+  /** D4. */
+  get #ownedMs(): number {
+    const { deliveries, limits } = this.#parts
+    return Math.max(limits.wakeOwnedMs, Math.ceil((2 * deliveries.waiting) / perLook) * limits.deadlinesEveryMs)
   }
 
   async #lookForEnded(kind: (typeof kinds)[number]): Promise<void> {

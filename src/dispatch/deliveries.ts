@@ -4,7 +4,7 @@
  * L1  A started wake is delivered at once by the process that committed it. Its row has a deadline, after which any process may.
  * L2  One process carries out an attempt: whoever moves `attempts` (wakes.ts K3), and makes one at a time. An attempt ends within `deliveryLimitMs`.
  * L3  Calls are bounded for each origin of handlers and in all, and begin gently (origin-lanes.ts R1); what waits is bounded, and what is beyond
- *     waits in its row. Those that Temporal asks for stand in the same lanes.
+ *     waits in its row. Those that Temporal asks for stand in the same lanes. Announcements call nobody, and wait for no call.
  * L4  The answer counts for its own wake only, and never undoes what a callback of that wake has said meanwhile.
  * L5  What has failed is handed to Temporal (`handOver`), which tries again; where that cannot be told, the row's own deadline does.
  *
@@ -96,28 +96,28 @@ const handedOverMarginMs = 15_000
 const attemptMarginMs = 5_000
 /** A handler that takes a wake claims it at once: then the claim starts its lease, and this process need not. */
 const claimFollowsMs = 100
-const pullOrigin = 'wake streams'
+/** Calls that Temporal's activities wait for, at most: of its slots, which all else that it asks for needs too, a part. */
+const maxAwaited = 16
 
 export class Deliveries {
   readonly #parts: DeliveriesParts
   readonly #announcements: Announcements
-  readonly #lanes: OriginLanes
+  readonly #calls: OriginLanes
+  readonly #announcing: OriginLanes
   readonly #begins: GroupCommit<StartedWake, BeginVerdict>
   readonly #delivered: GroupCommit<string, true>
   /** Of each wake, at most one attempt. */
   readonly #inHand = new Map<string, Attempt>()
+  #awaited = 0
   #isClosed = false
 
   constructor(parts: DeliveriesParts) {
     this.#parts = parts
     const { limits } = parts
     this.#announcements = new Announcements(parts)
-    this.#lanes = new OriginLanes({
-      perOrigin: limits.maxDeliveriesPerOrigin,
-      most: limits.maxDeliveries,
-      maxWaiting: limits.maxWaitingDeliveries,
-      fresh: limits.freshDeliveriesPerOrigin,
-    })
+    const { maxDeliveriesPerOrigin: perOrigin, maxWaitingDeliveries: maxWaiting } = limits
+    this.#calls = new OriginLanes({ perOrigin, most: limits.maxDeliveries, maxWaiting, fresh: limits.freshDeliveriesPerOrigin })
+    this.#announcing = new OriginLanes({ perOrigin, most: perOrigin, maxWaiting })
     const bounds = {
       maxBatch: limits.maxOperationBatch,
       turns: parts.database.turns,
@@ -126,6 +126,11 @@ export class Deliveries {
     }
     this.#begins = new GroupCommit((wakes) => this.#beginAll(wakes), bounds)
     this.#delivered = new GroupCommit((wakeIds) => this.#deliveredAll(wakeIds), bounds)
+  }
+
+  /** How many wait for a place. */
+  get waiting(): number {
+    return this.#calls.waiting + this.#announcing.waiting
   }
 
   /** L1, L3. */
@@ -145,13 +150,19 @@ export class Deliveries {
 
   /**
    * The next attempt of a wake that still waits for one, in its lane like any other. If it cannot begin at once it is in this process's hands as after
-   * `deliver`, and Temporal's are free; so where another attempt waits already. One that is under way serves whoever asks for it.
+   * `deliver`, and Temporal's are free; so where another attempt waits already, and where too many are awaited. One that is under way serves whoever
+   * asks for it.
    */
   async redeliver(wakeId: string): Promise<RedeliveryVerdict> {
     const attempt = this.#inHand.get(wakeId) ?? (await this.#lineNext(wakeId))
-    if (attempt?.made === undefined) return { state: 'over' }
+    if (attempt?.made === undefined || this.#awaited >= maxAwaited) return { state: 'over' }
     attempt.isAwaited = true
-    return (await attempt.made).verdict
+    this.#awaited += 1
+    try {
+      return (await attempt.made).verdict
+    } finally {
+      this.#awaited -= 1
+    }
   }
 
   async #lineNext(wakeId: string): Promise<Attempt | undefined> {
@@ -161,9 +172,10 @@ export class Deliveries {
 
   async drained(): Promise<void> {
     this.#isClosed = true
-    this.#lanes.clear()
+    const lanes = [this.#calls, this.#announcing]
+    for (const each of lanes) each.clear()
     this.#inHand.clear()
-    await this.#lanes.drained()
+    await Promise.all(lanes.map((each) => each.drained()))
   }
 
   /** The attempt that is in hand, or a new one. Undefined: it was refused, and waits for its row's deadline. */
@@ -173,7 +185,8 @@ export class Deliveries {
     if (inHand !== undefined) return inHand
     const attempt: Attempt = { made: undefined, isAwaited: false, next: undefined }
     this.#inHand.set(wakeId, attempt)
-    const isTaken = this.#lanes.add(originOf(wake), async () => {
+    const lanes = wake.type === 'pull-wake' ? this.#announcing : this.#calls
+    const isTaken = lanes.add(originOf(wake), async () => {
       const made = await this.#carry(wake, attempt)
       this.#inHand.delete(wakeId)
       if (made?.verdict.state === 'over' && attempt.next !== undefined) this.deliver([attempt.next])
@@ -352,8 +365,7 @@ const over = (outcome: DeliveryOutcome): Made => ({ outcome, verdict: { state: '
 export const ackedBy = (links: readonly LinkState[]): Readonly<Record<string, string>> =>
   Object.fromEntries(links.map(({ path, acked }) => [path, acked]))
 
-function originOf({ type, webhookUrl }: StartedWake): string {
-  if (type === 'pull-wake') return pullOrigin
+function originOf({ webhookUrl }: StartedWake): string {
   return webhookUrl !== null && URL.canParse(webhookUrl) ? new URL(webhookUrl).origin : ''
 }
 

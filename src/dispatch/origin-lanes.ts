@@ -1,6 +1,8 @@
 /**
  * Work in lanes, one for each origin: at most `perOrigin` at once in a lane and `most` in all, first come first served within a lane.
  *
+ * R0  A place that becomes free goes to the lanes in turns, of those that wait and may have it: however many a few lanes have under way, none waits longer
+ *     than one work takes.
  * R1  Few works of a lane are fresh at once: begun without a credit. Each that ends in time leaves a credit to one that begins within `creditMs`.
  *     So a lane has more under way with each round of answers, and one whose works are slow stays with few. A credit stands for a connection that has
  *     served and is kept alive: a Node server accepts one new connection in a turn of its loop, and those of a burst seem to be taken while they stand
@@ -37,6 +39,8 @@ const freshMs = 5_000
 export class OriginLanes {
   readonly #bounds: LaneBounds
   readonly #lanes = new Map<string, Lane>()
+  /** Those in which something waits, in their turns (R0). */
+  readonly #inTurn = new Map<string, Lane>()
   #running = 0
   #waiting = 0
   #whenIdle: (() => void)[] = []
@@ -64,6 +68,7 @@ export class OriginLanes {
     this.#waiting += 1
     lane.waiting.push(work)
     this.#lanes.set(origin, lane)
+    this.#inTurn.set(origin, lane)
     return true
   }
 
@@ -73,7 +78,8 @@ export class OriginLanes {
 
   /** Forgets what waits. */
   clear(): void {
-    for (const lane of this.#lanes.values()) lane.waiting.length = 0
+    for (const lane of this.#inTurn.values()) lane.waiting.length = 0
+    this.#inTurn.clear()
     this.#waiting = 0
   }
 
@@ -90,7 +96,7 @@ export class OriginLanes {
     lane.running += 1
     this.#lanes.set(origin, lane)
     this.#running += 1
-    const leave = takeCredit(lane) ? () => undefined : this.#enterFresh(origin, lane)
+    const leave = takeCredit(lane) ? () => undefined : this.#enterFresh(lane)
     const ended = (isInTime: boolean) => {
       leave(isInTime)
       if (isInTime && lane.credits.length < this.#bounds.perOrigin) lane.credits.push(performance.now() + creditMs)
@@ -100,7 +106,7 @@ export class OriginLanes {
   }
 
   /** What is returned is to be called when the work has ended. */
-  #enterFresh(origin: string, lane: Lane): (isInTime: boolean) => void {
+  #enterFresh(lane: Lane): (isInTime: boolean) => void {
     let isFresh = true
     const age = () => {
       if (isFresh) lane.fresh -= 1
@@ -108,7 +114,7 @@ export class OriginLanes {
     }
     const aging = setTimeout(() => {
       age() // R3
-      this.#startWaiting(origin, lane)
+      this.#startWaiting()
     }, freshMs)
     aging.unref()
     lane.fresh += 1
@@ -122,23 +128,28 @@ export class OriginLanes {
   #ended(origin: string, lane: Lane): void {
     lane.running -= 1
     this.#running -= 1
-    this.#startWaiting(origin, lane)
-    if (this.#running < this.#bounds.most) for (const [other, waiting] of this.#lanes) if (this.#startNext(other, waiting)) break
+    this.#startWaiting()
     if (lane.running === 0 && lane.waiting.length === 0) this.#lanes.delete(origin)
     if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
-  #startWaiting(origin: string, lane: Lane): void {
-    while (this.#startNext(origin, lane));
+  /** R0. */
+  #startWaiting(): void {
+    while (this.#startNext());
   }
 
-  #startNext(origin: string, lane: Lane): boolean {
-    if (!this.#hasPlace(lane)) return false
-    const work = lane.waiting.shift()
-    if (work === undefined) return false
-    this.#waiting -= 1
-    this.#run(origin, lane, work)
-    return true
+  #startNext(): boolean {
+    if (this.#running >= this.#bounds.most) return false
+    for (const [origin, lane] of this.#inTurn) {
+      if (!this.#hasPlace(lane)) continue
+      this.#inTurn.delete(origin)
+      const work = lane.waiting.shift() as LaneWork // whatever is in turn waits
+      if (lane.waiting.length > 0) this.#inTurn.set(origin, lane)
+      this.#waiting -= 1
+      this.#run(origin, lane, work)
+      return true
+    }
+    return false
   }
 }
 

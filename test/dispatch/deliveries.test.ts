@@ -6,7 +6,7 @@ import { PostgresPipeline } from '../../src/dispatch/postgres-pipeline.js'
 import { ownTails } from '../../src/dispatch/tails.js'
 import { Waking } from '../../src/dispatch/waking.js'
 import { type EntityUrl, mainStream, type StreamPath, zeroOffset } from '../../src/domain/ids.js'
-import { defaultLimits } from '../../src/domain/limits.js'
+import { defaultLimits, type Limits } from '../../src/domain/limits.js'
 import { sql } from '../../src/registry/database.js'
 import { beginDeliveries, type StartedWake, setFailed, takeDueWakes } from '../../src/registry/deliveries.js'
 import { isWorkedOn } from '../../src/registry/entity-work.js'
@@ -19,6 +19,7 @@ let fresh: FreshDatabase
 let streams: PostgresStreams
 let pipeline: PostgresPipeline
 let dispatch: Dispatch
+let dispatchWithin: (limits: Limits) => Promise<Dispatch>
 let receiver: Server
 let target = ''
 let answer: object = { ok: true }
@@ -46,15 +47,16 @@ beforeAll(async () => {
   streams = new PostgresStreams({ database })
   const waking = new Waking(defaultLimits, (wakes) => started.push(...wakes))
   pipeline = new PostgresPipeline({ database, streams: streams.transactional, waking, limits: defaultLimits })
-  const config = { limits: defaultLimits, outbound: { privateNetworks: 'allow' }, baseUrl: 'http://agents.test' } as const
-  dispatch = await buildDispatch({
-    config,
-    database,
-    pipeline,
-    waking,
-    tails: ownTails(streams.transactional),
-    log: { warn: (_: unknown, text: string) => warned.push(text) } as never, // nothing else of it is asked for
-  })
+  dispatchWithin = async (limits) =>
+    await buildDispatch({
+      config: { limits, outbound: { privateNetworks: 'allow' }, baseUrl: 'http://agents.test' },
+      database,
+      pipeline,
+      waking,
+      tails: ownTails(streams.transactional),
+      log: { warn: (_: unknown, text: string) => warned.push(text) } as never, // nothing else of it is asked for
+    })
+  dispatch = await dispatchWithin(defaultLimits)
   dispatch.followUps.tells({
     deliver: async ({ wakeId }) => {
       handedOver.push(wakeId)
@@ -208,6 +210,41 @@ it('a delivery that Temporal asks for waits in its lane like any other, and leav
   expect(timesReceived(wake)).toBe(0)
   letAnswer()
   await eventually(() => timesReceived(wake) === 1)
+})
+
+it('few activities wait for calls: all that Temporal is asked for goes through the same slots', async () => {
+  const wakes: StartedWake[] = []
+  for (let nth = 0; nth < 20; nth += 1) wakes.push(await aWake(`awaited-${nth}`))
+  const eager = await dispatchWithin({ ...defaultLimits, freshDeliveriesPerOrigin: wakes.length })
+  const letAnswer = answersLater()
+  let freed = 0
+
+  const activities = wakes.map(async ({ wakeId }) => {
+    await eager.deliveries.redeliver(wakeId)
+    freed += 1
+  })
+  await eventually(() => wakes.every((wake) => timesReceived(wake) === 1))
+  await eventually(() => freed === 4)
+  letAnswer()
+  await Promise.all(activities)
+  await eager.drained()
+  await eager.outbound.close()
+})
+
+it('an announcement does not wait for calls', async () => {
+  const wakeStream = '/plain/busy-wakes' as StreamPath
+  const [calling, pulled] = [await aWake('calling'), await aPullWake('not-calling', wakeStream)]
+  const busy = await dispatchWithin({ ...defaultLimits, maxDeliveries: 1 })
+  const letAnswer = answersLater()
+  busy.deliveries.deliver([calling])
+  await eventually(() => timesReceived(calling) === 1)
+
+  busy.deliveries.deliver([pulled])
+
+  await eventually(async () => !('outcome' in (await streams.readEvents(wakeStream, zeroOffset, 1))))
+  letAnswer()
+  await busy.drained()
+  await busy.outbound.close()
 })
 
 it('an activity that asks again for a delivery that is under way hears what becomes of it', async () => {

@@ -44,6 +44,17 @@ it('a lane has its places, all lanes together have theirs, and what is free goes
   expect([first.begun, second.begun, lanes.running]).toEqual([5, 3, 4])
 })
 
+it('what is free goes to the lanes in turns: a few that have much to do keep nobody waiting (R0)', async () => {
+  const lanes = lanesOf({ perOrigin: 3, most: 4 })
+  const busy = [fill(lanes, 20, 'a'), fill(lanes, 20, 'b')] as const
+  const other = fill(lanes, 2, 'c')
+
+  for (const works of busy) await works.end(true)
+  expect(other.begun).toBe(0)
+  for (const works of busy) await works.end(true)
+  expect(other.begun).toBe(1)
+})
+
 it('what waits is bounded', () => {
   const lanes = lanesOf({ perOrigin: 1, maxWaiting: 1 })
   const { work } = new Works()

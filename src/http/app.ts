@@ -7,6 +7,7 @@
  * H4  Unknown paths below `/_electric/` are 404 with an empty body; all other paths are Durable Streams traffic.
  * H5  A stopping server begins no mutation; those it began are answered.
  */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { z } from 'zod'
@@ -55,6 +56,7 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: parts.logger,
     logController: new LogController({ disableRequestLogging: true }),
+    http: { requireHostHeader: false }, // Node would refuse without H1
     routerOptions: { maxParamLength },
     rewriteUrl: (request) => routedUrl(request.url ?? '/'),
     bodyLimit: parts.limits.maxJsonBodyBytes,
@@ -63,6 +65,8 @@ export async function buildApp(parts: Parts): Promise<FastifyInstance> {
     clientErrorHandler: refuseMalformed,
   })
   const access = new StreamAccess(parts.directory, new SharedStateAccess(parts.database, parts.directory), parts.attachments)
+  app.addHttpMethod('QUERY', { overrideExisting: true }) // no route has it; Fastify would ask for its content type before it says so
+  app.server.on('checkExpectation', refuseExpectation)
   app.decorate('limits', parts.limits)
   app.decorateRequest('principal')
   app.setErrorHandler(renderError)
@@ -102,6 +106,7 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
   app.addHook('onRequest', async (request, reply) => {
     request.raw.url = request.originalUrl // routed already; from here on the URL is the one that was sent
     reply.headers(corsHeaders) // H1
+    if (namesNoHost(request)) return await reply.code(400).header('connection', 'close').send()
     if (request.method === 'OPTIONS') return await reply.code(204).send() // H2
     if (needsNoPrincipal(request.method, request.originalUrl)) return
     if (parts.isStopping() && !isRead(request.method)) throw errors.SERVER_STOPPING() // H5
@@ -109,6 +114,9 @@ function everyRequest(app: FastifyInstance, parts: Parts): void {
     request.principal = await resolvePrincipal(request, parts.authentication) // H3
   })
 }
+
+/** HTTP/1.1 wants such a request refused, whatever it is. */
+const namesNoHost = ({ raw: { httpVersion, headers } }: FastifyRequest): boolean => httpVersion === '1.1' && headers.host === undefined
 
 function observed(app: FastifyInstance, { observeRequest }: Parts): void {
   if (observeRequest === undefined) return
@@ -178,6 +186,11 @@ const malformedResponse = (status: string): string =>
     '',
     '',
   ].join('\r\n')
+
+/** What Node would refuse by itself, without H1: an `Expect` that nobody knows. */
+function refuseExpectation(_request: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(417, { ...corsHeaders, 'content-length': 0 }).end()
+}
 
 /** What Node's parser refuses never becomes a request; it still gets a status and CORS (H1). */
 function refuseMalformed(failure: NodeJS.ErrnoException, socket: Socket): void {

@@ -58,6 +58,18 @@ describe('every response', () => {
   it('carries CORS headers when its headers are too long', async () => {
     expect(await raw(`GET /${'a'.repeat(20_000)} HTTP/1.1\r\nhost: x\r\n\r\n`)).toMatch(/^HTTP\/1.1 431 .*access-control-allow-origin: \*/s)
   })
+
+  it.each([
+    ['that names no host', 'GET /_electric/health HTTP/1.1\r\nconnection: close\r\n\r\n', 400],
+    ['that names no host, a preflight', 'OPTIONS /_electric/health HTTP/1.1\r\nconnection: close\r\n\r\n', 400],
+    ['that expects what nobody knows', 'GET /_electric/health HTTP/1.1\r\nhost: x\r\nexpect: foo\r\nconnection: close\r\n\r\n', 417],
+  ])('carries CORS headers when it answers a request %s', async (_what, request, status) => {
+    expect(await raw(request)).toMatch(new RegExp(`^HTTP/1.1 ${status} .*access-control-allow-origin: \\*.*\r\n\r\n$`, 's'))
+  })
+
+  it('is given to a request of the old protocol, which names no host', async () => {
+    expect(await raw('GET /_electric/health HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1.1 200 .*access-control-allow-origin: \*/s)
+  })
 })
 
 describe('a request without a principal in strict mode', () => {
@@ -131,6 +143,10 @@ describe('routing', () => {
 
   it.each([
     ['PATCH', '/_electric/entities/a/b'],
+    ['QUERY', '/_electric/entities'],
+    ['QUERY', '/_electric/nothing'],
+    ['QUERY', '/__agent_ui/'],
+    ['PROPFIND', '/_electric/entities'],
     ['GET', '/_electric/entities/a'],
     ['GET', '/_electric/'],
     ['GET', '/_electric//health'],

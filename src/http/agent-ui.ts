@@ -28,8 +28,13 @@ export function agentUiRoutes(app: FastifyInstance, folder: string | undefined):
     method: ['POST', 'PUT', 'PATCH', 'DELETE'],
     url: `${prefix}*`,
     config: { undocumented },
-    handler: async (_request, reply) => reply.code(404).send(),
+    onRequest: nothingHere, // before the body is read
+    handler: nothingHere,
   })
+}
+
+async function nothingHere(_request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  return await reply.code(404).send()
 }
 
 async function serve(request: FastifyRequest, reply: FastifyReply, folder: string | undefined): Promise<FastifyReply> {

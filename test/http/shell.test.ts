@@ -136,6 +136,20 @@ it.each(['/', '/some/page', '/a.b/', '/e/chat/v1.2/'])('the UI shows its page at
 })
 
 describe('routing', () => {
+  it.each([
+    ['POST', 'text/xml', '<x/>'],
+    ['POST', 'application/json', '{'],
+    ['PUT', 'application/json', undefined],
+    ['DELETE', 'application/json', undefined],
+    ['PATCH', 'no type at all', 'x'],
+    ['QUERY', 'application/json', '{}'],
+  ])('answers an empty 404 to %s of the UI, whatever comes with it: %s', async (method, type, body) => {
+    const response = await fetch(`${server.url}/__agent_ui/x`, { method, headers: { 'content-type': type }, body: body ?? null })
+
+    expect([response.status, await response.text()]).toEqual([404, ''])
+    expect(headersOf(response)).toMatchObject(cors)
+  })
+
   it('accepts a trailing slash', async () => {
     expect((await fetch(`${server.url}/_electric/health/`)).status).toBe(200)
     expect((await fetch(`${server.url}/_electric/webhook-sources/`)).status).toBe(501)

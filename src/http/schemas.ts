@@ -28,3 +28,20 @@ export const dispatchPolicy = z.strictObject({
 /** `map` forgets how many values there are: hence the cast. */
 export const oneOf = <const Values extends readonly [string, string, ...string[]]>(...values: Values) =>
   z.union(values.map((value) => z.literal(value)) as unknown as readonly [z.ZodLiteral<Values[number]>, z.ZodLiteral<Values[number]>])
+
+/** The wake that a spawn or a fork asks for (spec/02 §6.1, spec/08 §3.3). */
+export const requestedWake = z.looseObject({
+  subscriberUrl: z.string(),
+  condition: z.union([
+    z.literal('runFinished'),
+    z.looseObject({
+      on: z.literal('change'),
+      collections: z.array(z.string()).optional(),
+      ops: z.array(oneOf('insert', 'update', 'delete')).optional(),
+    }),
+  ]),
+  debounceMs: z.number().optional(),
+  timeoutMs: z.number().optional(),
+  includeResponse: z.boolean().optional(),
+  manifestKey: z.string().optional(),
+})

@@ -18,6 +18,9 @@ afterAll(async () => await wire.stop())
 const invalidBody = (path: string, message: string) =>
   refusal('INVALID_REQUEST', 'Request body does not match API schema', [{ path, message }])
 
+const grant = { subject_kind: 'principal', subject_value: '/principal/user%3Asam', permission: 'read' }
+const wake = { subscriberUrl: '/chat/a', condition: 'runFinished' }
+
 describe('the checks of a spawn (spec/02 §6.2)', () => {
   it.each([
     ['1: reserved type names', '/_chat/a', 400, refusal('INVALID_REQUEST', 'Entity type names starting with "_" are reserved')],
@@ -58,6 +61,28 @@ describe('the checks of a spawn (spec/02 §6.2)', () => {
     expect(await wire.spawn('/chat/forms', body, 'user:kim')).toMatchObject({ status: 400, body: invalidBody(path, message) })
   })
 
+  it.each([
+    ['a grant with a member of its own', { grants: [{ ...grant, foo: 1 }] }, '/grants/0', 'must NOT have additional properties'],
+    ['a grant of nothing', { grants: [{}] }, '/grants/0', "must have required property 'permission'"],
+    ['a grant of what there is not', { grants: [{ ...grant, permission: 'own' }] }, '/grants/0/permission', 'must match a schema in anyOf'],
+    ['a grant to all below', { grants: [{ ...grant, copy_to_children: 1 }] }, '/grants/0/copy_to_children', 'must be boolean'],
+    ['a wake for nobody', { wake: { condition: 'runFinished' } }, '/wake', "must have required property 'subscriberUrl'"],
+    ['a wake without a condition', { wake: { subscriberUrl: '/chat/a' } }, '/wake', "must have required property 'condition'"],
+    ['a wake for what never is', { wake: { ...wake, condition: 'bogus' } }, '/wake/condition', 'must match a schema in anyOf'],
+    [
+      'a wake at the end, as an object',
+      { wake: { ...wake, condition: { on: 'runFinished' } } },
+      '/wake/condition/on',
+      'must be equal to constant',
+    ],
+    ['a wake after words', { wake: { ...wake, debounceMs: '1' } }, '/wake/debounceMs', 'must be number'],
+  ])('4: the form of what comes later is checked before it is said to come later (decision 0005): %s', async (_, body, path, message) => {
+    const answer = await wire.spawn('/chat/forms', body)
+
+    expect(answer).toMatchObject({ status: 400, body: refusal('INVALID_REQUEST', 'Request body does not match API schema') })
+    expect((answer.body as { error: { details: unknown } }).error.details).toContainEqual({ path, message })
+  })
+
   it('4: what is no JSON', async () => {
     expect(await wire.spawn('/chat/forms', '{"args":')).toMatchObject({
       status: 400,
@@ -66,8 +91,10 @@ describe('the checks of a spawn (spec/02 §6.2)', () => {
   })
 
   it.each([
-    ['grants', [{ subject_kind: 'principal', subject_value: '/principal/user%3Asam', permission: 'read' }], 'permission grants'],
-    ['wake', { subscriberUrl: '/chat/a', condition: 'runFinished' }, 'wakes'],
+    ['grants', [grant], 'permission grants'],
+    ['grants', [{ ...grant, propagation: 'descendants', copy_to_children: true, expires_at: '2027-01-01' }], 'permission grants'],
+    ['wake', wake, 'wakes'],
+    ['wake', { ...wake, condition: { on: 'change', collections: ['x'], ops: ['insert'], debounceMs: 250 }, debounceMs: 250 }, 'wakes'],
   ])('nothing is accepted and then ignored: %s answers 501 and names its feature', async (member, value, feature) => {
     const answer = await wire.spawn('/chat/later', { [member]: value })
 

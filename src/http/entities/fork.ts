@@ -12,24 +12,8 @@ import { entities, entity } from '../answers.js'
 import { body } from '../body.js'
 import { entityErrors, operationErrors, type RouteDocumentation } from '../documentation.js'
 import type { Parts } from '../parts.js'
-import { oneOf } from '../schemas.js'
+import { requestedWake } from '../schemas.js'
 import { type AtEntity, addressedEntity } from './addressed.js'
-
-const wake = z.looseObject({
-  subscriberUrl: z.string(),
-  condition: z.union([
-    z.literal('runFinished'),
-    z.looseObject({
-      on: z.literal('change'),
-      collections: z.array(z.string()).optional(),
-      ops: z.array(oneOf('insert', 'update', 'delete')).optional(),
-    }),
-  ]),
-  debounceMs: z.number().optional(),
-  timeoutMs: z.number().optional(),
-  includeResponse: z.boolean().optional(),
-  manifestKey: z.string().optional(),
-})
 
 const forkBody = body(
   z.looseObject({
@@ -38,7 +22,7 @@ const forkBody = body(
     fork_pointer: z.looseObject({ offset: z.string().nullable(), sub_offset: z.number() }).optional(),
     anchor: z.literal('latest_completed_run').optional(),
     parent: z.string().optional(),
-    wake: wake.optional(),
+    wake: requestedWake.optional(),
     initialMessage: z.unknown().optional(),
     tags: z.record(z.string(), z.string()).optional(),
   }),

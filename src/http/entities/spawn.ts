@@ -12,8 +12,18 @@ import { spawnedEntity } from '../answers.js'
 import { body } from '../body.js'
 import { operationErrors, type RouteDocumentation } from '../documentation.js'
 import type { Parts } from '../parts.js'
-import { anObject, dispatchPolicy, oneOf } from '../schemas.js'
+import { anObject, dispatchPolicy, oneOf, requestedWake } from '../schemas.js'
 import type { AtEntity } from './addressed.js'
+
+/** spec/12 §8.1. */
+const entityGrant = z.strictObject({
+  subject_kind: oneOf('principal', 'principal_kind'),
+  subject_value: z.string(),
+  permission: oneOf('read', 'write', 'delete', 'signal', 'fork', 'schedule', 'spawn', 'manage'),
+  propagation: oneOf('self', 'descendants').optional(),
+  copy_to_children: z.boolean().optional(),
+  expires_at: z.string().optional(),
+})
 
 const spawnBody = body(
   z.looseObject({
@@ -33,8 +43,8 @@ const spawnBody = body(
       .optional(),
     initialMessage: z.unknown().optional(),
     initialMessageType: z.string().optional(),
-    grants: z.array(anObject).optional(),
-    wake: anObject.optional(),
+    grants: z.array(entityGrant).optional(),
+    wake: requestedWake.optional(),
   }),
 )
 type SpawnBody = ReturnType<typeof spawnBody>

@@ -132,10 +132,14 @@ export class Attachments {
     return { ...found, bytes: exactly(found.byteLength, joined(first, pages)) }
   }
 
-  /** spec/03 §10.3. */
-  async remove({ url, type, status }: Addressed, id: string): Promise<{ readonly txid: string }> {
+  /** What spec/03 §10.3 asks before it looks at the id. */
+  refuseRemoval({ type, status }: Addressed): void {
     if (type === 'principal') throw errors.PRINCIPAL_REFUSES('stripped of attachments')
     if (!acceptsWrites(status)) throw errors.NOT_RUNNING()
+  }
+
+  /** spec/03 §10.3, from the id on. */
+  async remove({ url }: Addressed, id: string): Promise<{ readonly txid: string }> {
     checkAttachmentId(id)
     const path = attachmentStream(url, id)
     const claim = { path, claimed_by: randomUUID() }

@@ -435,6 +435,24 @@ describe('an upload', () => {
     ])
   })
 
+  it('whose id is malformed in a removal is refused for it after the permission and the state of its entity (spec/03 §10.3)', async () => {
+    const ended = await uploader.freshEntity('user:sam')
+    expect(await uploader.remove(ended, '%zz', 'user:kim')).toMatchObject({ status: 401 })
+    expect(await uploader.remove(ended, '%zz', 'user:sam')).toMatchObject({
+      status: 400,
+      body: invalid('Malformed percent-encoding in the path'),
+    })
+    await wire.kill(ended, 'user:sam')
+    expect(await uploader.remove(ended, '%zz', 'user:sam')).toMatchObject({
+      status: 409,
+      body: refusal('NOT_RUNNING', 'Entity is not accepting writes'),
+    })
+    expect(await uploader.remove('/principal/user:sam', '%zz', 'user:sam')).toMatchObject({
+      status: 400,
+      body: invalid('Principal entities are built in and cannot be stripped of attachments'),
+    })
+  })
+
   it('never fails, whatever the form says; ids that cannot be are refused', async () => {
     await fc.assert(
       fc.asyncProperty(

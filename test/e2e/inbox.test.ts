@@ -47,7 +47,7 @@ describe('the checks of an inbox edit (spec/03 §4)', () => {
   const edit = async (url: string, body: unknown, ask: Ask = {}) => await wire.ask('PATCH', messagePath(url, 'k'), body, ask)
   const lastEvent = async (url: string) => (await wire.events(url)).at(-1)
 
-  it('entity, body, key, permission: in this order', async () => {
+  it('entity, body, permission, key: in this order', async () => {
     const kim = { as: 'user:kim' }
     expect(await edit('/chat/none', '{', kim)).toMatchObject({ status: 404, body: refusal('NOT_FOUND', 'Entity not found at /chat/none') })
     expect(await edit('/none/a', '{', kim)).toMatchObject({
@@ -70,10 +70,16 @@ describe('the checks of an inbox edit (spec/03 §4)', () => {
           },
         },
       })
-    expect(await wire.askRaw('PATCH', messagePath('/sams/a', '%zz'), '{}')).toMatchObject({
-      status: 400,
-      body: invalid('Malformed percent-encoding in the path'),
-    })
+    for (const [method, body] of [
+      ['PATCH', {}],
+      ['DELETE', undefined],
+    ] as const) {
+      expect(await wire.ask(method, messagePath('/sams/a', '%zz'), body, kim)).toMatchObject({ status: 401 })
+      expect(await wire.ask(method, messagePath('/sams/a', '%zz'), body)).toMatchObject({
+        status: 400,
+        body: invalid('Malformed percent-encoding in the path'),
+      })
+    }
     expect(await edit('/sams/a', {}, kim)).toMatchObject({
       status: 401,
       body: refusal('UNAUTHORIZED', 'Principal is not allowed to write /sams/a'),

@@ -177,7 +177,11 @@ describe('a tag', () => {
       })
     })
 
-    it('a malformed escape in the key is a 400, before the permission (DEVIATE)', async () => {
+    it('a malformed escape in the key is a 400 (DEVIATE), after the permission (spec/03 §1.3)', async () => {
+      expect(await wire.ask(method, tagPath('/chat/a', '%zz'), body, { as: 'user:kim' })).toMatchObject({
+        status: 401,
+        body: refusal('UNAUTHORIZED', 'Principal is not allowed to write /chat/a'),
+      })
       expect(await wire.askRaw(method, tagPath('/chat/a', '%zz'), '{"value":"x"}')).toMatchObject({
         status: 400,
         body: invalid('Malformed percent-encoding in the path'),

@@ -141,7 +141,9 @@ export function attachmentRoutes(app: FastifyInstance, parts: Parts): void {
   app.delete<AtAttachment>(`${attachments}/:attachmentId`, { config: { documentation: documentation.remove } }, async (request) => {
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
     await authorize(request.principal, 'write', entity) // 401
-    return await parts.attachments.remove(entity, decodedParam(request.params.attachmentId)) // 400, 409, 404
+    parts.attachments.refuseRemoval(entity) // 400, 409
+    const id = decodedParam(request.params.attachmentId) // 400
+    return await parts.attachments.remove(entity, id) // 400, 409, 404
   })
 }
 

@@ -48,8 +48,8 @@ export function inboxRoutes(app: FastifyInstance, parts: Parts): void {
     async (request) => {
       const entity = await addressedEntity(parts, request.principal, request.params) // 404
       const edit = editBody(request) as InboxEdit // 400; `payload` is JSON, whatever it is
-      const key = decodedParam(request.params.messageKey) // 400
       await authorize(request.principal, 'write', entity) // 401
+      const key = decodedParam(request.params.messageKey) // 400
       return await parts.inboxEditing.edit(entity, key, edit) // 409, 400
     },
   )
@@ -59,8 +59,8 @@ export function inboxRoutes(app: FastifyInstance, parts: Parts): void {
     { config: { documentation: deleting } },
     async (request) => {
       const entity = await addressedEntity(parts, request.principal, request.params) // 404
-      const key = decodedParam(request.params.messageKey) // 400
       await authorize(request.principal, 'write', entity) // 401
+      const key = decodedParam(request.params.messageKey) // 400
       return await parts.inboxEditing.delete(entity, key) // 409
     },
   )

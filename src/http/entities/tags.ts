@@ -38,15 +38,15 @@ export function tagRoutes(app: FastifyInstance, parts: Parts): void {
   app.post<AtTag>('/_electric/entities/:type/:instanceId/tags/:tagKey', { config: { documentation: setting } }, async (request) => {
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
     const { value } = tagBody(request) // 400
-    const key = decodedParam(request.params.tagKey) // 400
     await authorize(request.principal, 'write', entity) // 401
+    const key = decodedParam(request.params.tagKey) // 400
     return shown(await parts.tagging.set(entity, key, value)) // 400, 409
   })
 
   app.delete<AtTag>('/_electric/entities/:type/:instanceId/tags/:tagKey', { config: { documentation: deleting } }, async (request) => {
     const entity = await addressedEntity(parts, request.principal, request.params) // 404
-    const key = decodedParam(request.params.tagKey) // 400
     await authorize(request.principal, 'write', entity) // 401
+    const key = decodedParam(request.params.tagKey) // 400
     return shown(await parts.tagging.delete(entity, key)) // 400, 409
   })
 }

@@ -43,6 +43,9 @@ export interface Attachment extends Omit<AttachmentDescription, 'id'> {
 /** Bytes of UTF-8: an id stands in a path and in an index. */
 const maxIdBytes = 400
 const maxSubjectKeyBytes = 1_000
+/** Both stand in headers of a download, the name twice and escaped: clients take 16 KiB of headers. */
+const maxFilenameBytes = 1_024
+const maxTypeLength = 255
 
 /** Row 10 of spec/03 §10.1; ids that no path or row can hold are refused like those that none may have. */
 export function checkAttachmentId(id: string): void {
@@ -64,7 +67,7 @@ export type AttachmentFields = Readonly<
   Partial<Record<'id' | 'subject' | 'subjectType' | 'subjectKey' | 'role' | 'filename' | 'mimeType' | 'meta', string>>
 >
 
-/** Rows 6–8 of spec/03 §10.1, in their order. */
+/** Rows 6–8 of spec/03 §10.1, in their order, and then what no header of a download can hold. */
 export function describeAttachment(
   fields: AttachmentFields,
   file: { readonly name?: string; readonly mimeType?: string },
@@ -75,14 +78,22 @@ export function describeAttachment(
   const meta = metaOf(fields.meta, maxJsonDepth)
   const subject = subjectOf(fields, maxJsonDepth)
   const filename = fields.filename ?? file.name
+  const mimeType = fields.mimeType ?? file.mimeType ?? 'application/octet-stream'
+  refuseHeaders(filename, mimeType)
   return {
     ...(fields.id === undefined ? {} : { id: fields.id }),
     subject,
     role,
-    mimeType: fields.mimeType ?? file.mimeType ?? 'application/octet-stream',
+    mimeType,
     ...(filename === undefined ? {} : { filename }),
     ...(meta === undefined ? {} : { meta }),
   }
+}
+
+function refuseHeaders(filename: string | undefined, mimeType: string): void {
+  if (filename !== undefined && Buffer.byteLength(filename) > maxFilenameBytes)
+    throw errors.INVALID_REQUEST(`attachment filename must be at most ${maxFilenameBytes} bytes`)
+  if (mimeType.length > maxTypeLength) throw errors.INVALID_REQUEST(`attachment mimeType must be at most ${maxTypeLength} characters`)
 }
 
 function metaOf(text: string | undefined, maxDepth: number): JsonObject | undefined {

@@ -295,6 +295,9 @@ describe('an upload', () => {
     [{}, 'attachment subject is required'],
     [{ subjectType: 'inbox', subjectKey: '  ' }, 'attachment subject is required'],
     [{ subjectType: 'other', subjectKey: 'k' }, 'invalid attachment subject type'],
+    [{ ...inboxSubject, filename: 'x'.repeat(1_025) }, 'attachment filename must be at most 1024 bytes'],
+    [{ ...inboxSubject, filename: '😀'.repeat(257) }, 'attachment filename must be at most 1024 bytes'],
+    [{ ...inboxSubject, mimeType: `a/${'x'.repeat(254)}` }, 'attachment mimeType must be at most 255 characters'],
     [{ ...inboxSubject, id: '.hidden' }, 'attachment id must not be empty, start with ".", or contain forward slashes'],
     [{ ...inboxSubject, id: 'a/b' }, 'attachment id must not be empty, start with ".", or contain forward slashes'],
     [{ ...inboxSubject, id: 'x'.repeat(401) }, 'attachment id must be at most 400 bytes, without U+0000'],
@@ -366,6 +369,29 @@ describe('an upload', () => {
     const { body } = expectStatus(201, await uploader.upload(url, { name: 'dir/x%22.png' }))
 
     expect(body).toMatchObject({ attachment: { filename: 'dir/x%22.png' } })
+  })
+
+  it.each([
+    ['plain', 'x'.repeat(1_024)],
+    ['escaped', '😀'.repeat(256)],
+  ])('may have a name and a type as long as they may be, and is downloaded: %s', async (_, filename) => {
+    const fields = { ...inboxSubject, filename, mimeType: `a/${'x'.repeat(253)}` }
+    const { body } = expectStatus(201, await uploader.upload(url, { fields }))
+
+    const { status, headers } = await uploader.download(url, (body as { attachment: { id: string } }).attachment.id)
+
+    expect([status, headers.get('content-type')]).toEqual([200, fields.mimeType])
+    expect(headers.get('content-disposition')).toMatch(new RegExp(`''${encodeURIComponent(filename)}$`))
+  })
+
+  it.each([
+    [{ name: 'x'.repeat(1_025) }, 'attachment filename must be at most 1024 bytes'],
+    [{ type: `a/${'x'.repeat(254)}` }, 'attachment mimeType must be at most 255 characters'],
+  ])('whose file part has too long a name or type is refused for it, before the state of its entity', async (part, message) => {
+    const ended = await uploader.freshEntity()
+    await wire.kill(ended)
+
+    expect(await uploader.upload(ended, part)).toMatchObject({ status: 400, body: invalid(message) })
   })
 
   it('whose fields come after the file, blank ones absent, is understood like any other', async () => {

@@ -104,8 +104,6 @@ function parserOf(contentType: string, limits: FormLimits): InstanceType<typeof 
   }
 }
 
-const maxTypeLength = 255
-
 interface Part {
   once(event: 'header', then: (headers: Readonly<Record<string, readonly string[]>>) => void): void
 }
@@ -119,7 +117,7 @@ function typesOfParts(parser: InstanceType<typeof Busboy>): () => string | undef
       sent = headers['content-type']?.[0]?.trim()
     }),
   )
-  return () => (sent !== undefined && sent.length <= maxTypeLength ? sent : undefined)
+  return () => sent
 }
 
 /** M2. */

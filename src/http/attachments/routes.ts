@@ -43,8 +43,8 @@ const uploadForm = z.object({
   subjectType: z.enum(subjectTypes).optional().describe('With `subjectKey`, instead of `subject`'),
   subjectKey: z.string().optional(),
   role: z.enum(attachmentRoles).optional().describe('Default: `input`'),
-  filename: z.string().optional().describe('Default: the name of the file part'),
-  mimeType: z.string().optional().describe('Default: the type of the file part'),
+  filename: z.string().optional().describe('At most 1,024 bytes. Default: the name of the file part'),
+  mimeType: z.string().optional().describe('At most 255 characters. Default: the type of the file part'),
   meta: z.string().optional().describe('A JSON object'),
 })
 

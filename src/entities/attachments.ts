@@ -67,9 +67,11 @@ export class Attachments {
     this.#parts = parts
   }
 
-  /** Row 9 of spec/03 §10.1, as things stand now. */
-  async refuseUnlessLive({ url }: Addressed): Promise<void> {
+  /** Rows 9–11 of spec/03 §10.1, as things stand now. */
+  async refuse({ url }: Addressed, { id, subject }: Pick<AttachmentDescription, 'id' | 'subject'>): Promise<void> {
     refuseUnlessLive(await this.#parts.directory.entity(url))
+    if (id !== undefined) checkAttachmentId(id)
+    checkSubjectKey(subject.key)
   }
 
   /** Row 2 of spec/03 §10.1, before any of the body is read. */
@@ -80,19 +82,17 @@ export class Attachments {
   /** Rows 9–13; the upload has been read as far as its limit. */
   async add(
     entity: Addressed,
-    { id = randomUUID(), ...described }: AttachmentDescription,
+    description: AttachmentDescription,
     file: AttachmentBytes,
     principal: Principal,
   ): Promise<{ readonly txid: string; readonly attachment: Attachment }> {
     const { limits } = this.#parts
-    await this.refuseUnlessLive(entity) // anew: uploads take their time
-    checkAttachmentId(id)
-    checkSubjectKey(described.subject.key)
+    await this.refuse(entity, description) // anew: uploads take their time
     if (file.byteLength > limits.maxAttachmentBytes) throw errors.ATTACHMENT_TOO_LARGE(limits.maxAttachmentBytes)
     const { url } = entity
+    const { id = randomUUID(), subject, role, mimeType, filename, meta } = description
     const path = attachmentStream(url, id)
     const claim = await this.#claimed(url, id, path)
-    const { subject, role, mimeType, filename, meta } = described
     const attachment: Attachment = {
       key: attachmentKey(id),
       kind: 'attachment',

@@ -339,6 +339,30 @@ describe('an upload', () => {
     expect((await uploader.upload(ended, { bytes: 'x'.repeat(3_000_000) })).status).toBe(409)
   })
 
+  it.each([
+    [{ role: 'other' }, 'invalid attachment role'],
+    [{ meta: '[]', id: '.x' }, 'attachment meta must be an object'],
+    [{ subject: '[]' }, 'attachment subject must be an object'],
+    [{ subjectType: 'other' }, 'invalid attachment subject type'],
+    [{ filename: 'x'.repeat(1_025) }, 'attachment filename must be at most 1024 bytes'],
+    [{ id: '.x' }, 'attachment id must not be empty, start with ".", or contain forward slashes'],
+    [{ subject: '{"type":"inbox","key":""}' }, 'attachment subject key is required'],
+  ])('12: much more than the limit is refused for the fields that came before it: %j', async (before, message) => {
+    const sent = form(before, false)
+    sent.append('file', new Blob(['x'.repeat(3_000_000)]), 'x.txt')
+
+    expect(await uploader.post(url, sent)).toMatchObject({ status: 400, body: invalid(message) })
+  })
+
+  it('12: much more than the limit to an ended entity is refused for its end before its id', async () => {
+    const ended = await uploader.freshEntity()
+    await wire.kill(ended)
+    const sent = form({ id: '.x' }, false)
+    sent.append('file', new Blob(['x'.repeat(3_000_000)]), 'x.txt')
+
+    expect((await uploader.post(ended, sent)).status).toBe(409)
+  })
+
   it('whose manifest row lies about its length is never answered with more than it says', async () => {
     const holder = await uploader.freshEntity()
     expectStatus(201, await uploader.upload(holder, { bytes: 'hello', fields: { ...inboxSubject, id: 'a' } }))

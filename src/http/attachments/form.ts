@@ -32,12 +32,12 @@ interface SentFile {
   readonly spool: Spool
 }
 
-/** `whenTooLong` may refuse for a reason that comes before the length. */
+/** `whenTooLong` may refuse for a reason that comes before the length; it is told the fields that had come by then. */
 export async function readForm(
   body: Readable,
   contentType: string,
   limits: FormLimits,
-  whenTooLong: () => Promise<void>,
+  whenTooLong: (fields: AttachmentFields) => Promise<void>,
 ): Promise<UploadForm> {
   const fields = new Map<string, string>()
   const files: Promise<SentFile>[] = []
@@ -76,7 +76,7 @@ export async function readForm(
         () => undefined,
       )
     if (failure instanceof TooLong) {
-      await whenTooLong()
+      await whenTooLong(known(fields))
       throw errors.ATTACHMENT_TOO_LARGE(limits.maxAttachmentBytes)
     }
     throw failure instanceof Error && 'refusal' in failure ? failure : errors.INVALID_REQUEST('Invalid multipart form data')

@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { attachmentRoles, describeAttachment, subjectTypes } from '../../domain/attachments.js'
+import { type AttachmentFields, attachmentRoles, describeAttachment, subjectTypes } from '../../domain/attachments.js'
 import { errors } from '../../domain/errors.js'
 import type { OpenedAttachment } from '../../entities/attachments.js'
 import { authorize } from '../../entities/authorize.js'
@@ -114,8 +114,11 @@ export function attachmentRoutes(app: FastifyInstance, parts: Parts): void {
     if (uploads >= parts.limits.maxSpooledUploads) throw errors.OVERLOADED('uploads').retryAfter(1)
     uploads += 1
     try {
-      const { fields, file, spool } = await readForm(bodyOf(request), contentType, parts.limits, () =>
-        parts.attachments.refuseUnlessLive(entity),
+      const { fields, file, spool } = await readForm(
+        bodyOf(request),
+        contentType,
+        parts.limits,
+        async (sent) => await parts.attachments.refuse(entity, describeAttachment({ ...yetToCome, ...sent }, {}, parts.limits)),
       ) // 400, 404, 409, 413
       try {
         const described = describeAttachment(fields, file, parts.limits) // 400
@@ -146,6 +149,9 @@ export function attachmentRoutes(app: FastifyInstance, parts: Parts): void {
     return await parts.attachments.remove(entity, id) // 400, 409, 404
   })
 }
+
+/** Of a form that was cut off: what is required may have stood behind the file. */
+const yetToCome = { subjectType: 'inbox', subjectKey: 'unknown' } as const satisfies AttachmentFields
 
 /** A request without a body ends at once. */
 const bodyOf = (request: FastifyRequest): Readable => (request.body instanceof Readable ? request.body : Readable.from([]))

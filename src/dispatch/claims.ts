@@ -14,7 +14,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { AgentsError, errors } from '../domain/errors.js'
-import { GroupCommit } from '../domain/group-commit.js'
+import { GroupCommit, overtakingBy } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { againInMs } from '../domain/redelivery.js'
@@ -124,8 +124,11 @@ export class Claims {
       turns: parts.database.turns,
       overloaded: () => errors.OVERLOADED('claims').retryAfter(1),
     }
-    this.#claims = new GroupCommit((claims) => this.#claimAll(claims), bounds)
-    this.#callbacks = new GroupCommit((callbacks) => this.#applyAll(callbacks), bounds)
+    this.#claims = new GroupCommit((claims) => this.#claimAll(claims), { ...bounds, overtaking: overtakingBy(({ wakeId }) => wakeId) })
+    this.#callbacks = new GroupCommit((callbacks) => this.#applyAll(callbacks), {
+      ...bounds,
+      overtaking: overtakingBy(({ wakeId }) => wakeId),
+    })
   }
 
   /** Claims a delivered wake; `holder` is shown to operators. The token for the stream of its entity, where it is about one (M1). Throws FENCED. */

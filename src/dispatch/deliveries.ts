@@ -13,7 +13,7 @@
 import type { RedeliveryVerdict } from '../activities/parts.js'
 import type { EntityStatus } from '../domain/entity.js'
 import { AgentsError, errors } from '../domain/errors.js'
-import { GroupCommit } from '../domain/group-commit.js'
+import { GroupCommit, overtakingBy } from '../domain/group-commit.js'
 import type { EntityUrl } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import { retryAfterMsOf, retryInMs } from '../domain/redelivery.js'
@@ -124,8 +124,8 @@ export class Deliveries {
       maxWaiting: limits.maxWaitingDeliveries,
       overloaded: () => errors.OVERLOADED('deliveries').retryAfter(1),
     }
-    this.#begins = new GroupCommit((wakes) => this.#beginAll(wakes), bounds)
-    this.#delivered = new GroupCommit((wakeIds) => this.#deliveredAll(wakeIds), bounds)
+    this.#begins = new GroupCommit((wakes) => this.#beginAll(wakes), { ...bounds, overtaking: overtakingBy(({ wakeId }) => wakeId) })
+    this.#delivered = new GroupCommit((wakeIds) => this.#deliveredAll(wakeIds), { ...bounds, overtaking: overtakingBy((wakeId) => wakeId) })
   }
 
   /** How many wait for a place. */

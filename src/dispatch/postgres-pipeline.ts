@@ -6,7 +6,7 @@
  */
 import type { DispatchPolicy, EntityStatus } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
-import { type BatchObserver, GroupCommit } from '../domain/group-commit.js'
+import { type BatchObserver, GroupCommit, overtakingBy } from '../domain/group-commit.js'
 import { type EntityUrl, offsetOf, positionOf, type StreamPath } from '../domain/ids.js'
 import type { Limits } from '../domain/limits.js'
 import type { MadeStream } from '../domain/subscriptions.js'
@@ -99,6 +99,7 @@ export class PostgresPipeline implements Pipeline {
       maxWeight: limits.maxAppendBatchBytes,
       weigh: (append) => append.body.length,
       maxWaiting: limits.maxWaitingAppends,
+      overtaking: overtakingBy(({ path }) => path),
       overloaded: () => errors.OVERLOADED('appends').retryAfter(1),
       ...(observe === undefined ? {} : { observe }),
     })

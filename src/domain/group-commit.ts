@@ -7,6 +7,8 @@
  * G3  Memory is bounded: at most `maxWaiting` items wait, beyond that `add` refuses.
  * G4  A batch is bounded in items and in weight; one item heavier than the bound travels alone.
  * G5  Items leave in the order in which they came; with one lane, batches also commit in that order.
+ * G6  A batch that takes longer than `overtaking.afterMs`, as where somebody holds what one of its items needs, is overtaken by what has come behind it,
+ *     but for items about the same thing (`about`): those keep their order, and wait.
  *
  * A crash loses the promises and nothing else: what a batch did is durable, or undone by whoever carries it out.
  */
@@ -26,6 +28,8 @@ export interface GroupCommitOptions<Item> {
   /** Most weight in a batch, in the unit of `weigh`. */
   readonly maxWeight?: number
   readonly weigh?: (item: Item) => number
+  /** G6; default: no batch is overtaken. */
+  readonly overtaking?: Overtaking<Item>
   /** The refusal when the queue is full (G3). */
   readonly overloaded: () => Error
   /** Told of each batch as it leaves. */
@@ -34,6 +38,16 @@ export interface GroupCommitOptions<Item> {
 
 /** Items of a batch, and how long the first of them waited for it. */
 export type BatchObserver = (batch: { readonly items: number; readonly waitedMs: number }) => void
+
+export interface Overtaking<Item> {
+  readonly afterMs: number
+  /** Batches at once that are slow; what comes behind so many waits. */
+  readonly most: number
+  readonly about: (item: Item) => string
+}
+
+/** Of batches whose items may wait for row locks that somebody else holds. */
+export const overtakingBy = <Item>(about: (item: Item) => string): Overtaking<Item> => ({ afterMs: 250, most: 4, about })
 
 interface Waiting<Item, Verdict> {
   readonly item: Item
@@ -50,6 +64,11 @@ export class GroupCommit<Item, Verdict> {
   #waiting: Waiting<Item, Verdict>[] = []
   #first = 0
   #busyLanes = 0
+  #slowLanes = 0
+  /** G6. What the batches in flight are about, and what waits for the end of one of them. */
+  readonly #inFlight = new Set<string>()
+  readonly #kept = new Map<string, Waiting<Item, Verdict>[]>()
+  #keptItems = 0
   #idle: (() => void)[] = []
 
   /** `commit` answers one verdict per item, in the order of the items; if it rejects, every item of the batch is rejected with it. */
@@ -59,7 +78,7 @@ export class GroupCommit<Item, Verdict> {
   }
 
   get waiting(): number {
-    return this.#waiting.length - this.#first
+    return this.#waiting.length - this.#first + this.#keptItems
   }
 
   add(item: Item): Promise<Verdict> {
@@ -83,7 +102,7 @@ export class GroupCommit<Item, Verdict> {
   }
 
   #startLane(): void {
-    if (this.#busyLanes >= (this.#options.lanes ?? 1) || this.waiting === 0) return
+    if (this.#busyLanes >= (this.#options.lanes ?? 1) + this.#slowLanes || this.#waiting.length === this.#first) return
     this.#busyLanes += 1
     if (this.#options.gathers) process.nextTick(() => this.#nextTurn())
     else this.#nextTurn()
@@ -95,15 +114,51 @@ export class GroupCommit<Item, Verdict> {
   }
 
   #carry(batch: readonly Waiting<Item, Verdict>[], over: () => void): void {
+    const leave = this.#enter(batch)
     const ended = () => {
       over()
+      leave()
       this.#laneFree()
     }
-    this.#settled(batch).then(ended, ended)
+    if (batch.length === 0) ended()
+    else this.#settled(batch).then(ended, ended)
+  }
+
+  /** G6. What is returned is to be called when the batch has ended. */
+  #enter(batch: readonly Waiting<Item, Verdict>[]): () => void {
+    const { overtaking } = this.#options
+    if (overtaking === undefined || batch.length === 0) return () => undefined
+    const subjects = batch.map(({ item }) => overtaking.about(item))
+    for (const subject of subjects) this.#inFlight.add(subject)
+    let isSlow = false
+    const patience = setInterval(() => {
+      if (this.#slowLanes >= overtaking.most) return
+      clearInterval(patience)
+      isSlow = true
+      this.#slowLanes += 1
+      this.#startLane()
+    }, overtaking.afterMs)
+    return () => {
+      clearInterval(patience)
+      if (isSlow) this.#slowLanes -= 1
+      for (const subject of subjects) this.#release(subject)
+    }
+  }
+
+  /** G6. What was kept waiting comes before what has come since. */
+  #release(subject: string): void {
+    this.#inFlight.delete(subject)
+    const kept = this.#kept.get(subject)
+    if (kept === undefined) return
+    this.#kept.delete(subject)
+    this.#keptItems -= kept.length
+    this.#waiting = [...kept, ...this.#waiting.slice(this.#first)]
+    this.#first = 0
   }
 
   #laneFree(): void {
-    if (this.waiting > 0) {
+    const isSpare = this.#busyLanes > (this.#options.lanes ?? 1) + this.#slowLanes // of a slow batch that is over
+    if (!isSpare && this.#waiting.length > this.#first) {
       this.#nextTurn()
       return
     }
@@ -126,19 +181,32 @@ export class GroupCommit<Item, Verdict> {
   /** G4, G5. */
   #nextBatch(): readonly Waiting<Item, Verdict>[] {
     const { maxBatch, maxWeight = Number.POSITIVE_INFINITY } = this.#options
-    let end = this.#first
+    const batch: Waiting<Item, Verdict>[] = []
     let weight = 0
-    while (end < this.#waiting.length && end - this.#first < maxBatch) {
-      weight += this.#waiting[end]?.weight ?? 0
-      if (weight > maxWeight && end > this.#first) break
-      end += 1
+    for (; this.#first < this.#waiting.length && batch.length < maxBatch; this.#first += 1) {
+      const next = this.#waiting[this.#first] as Waiting<Item, Verdict> // within its bounds
+      if (this.#keeps(next)) continue
+      weight += next.weight
+      if (weight > maxWeight && batch.length > 0) break
+      batch.push(next)
     }
-    const batch = this.#waiting.slice(this.#first, end)
-    this.#first = end
     if (this.#first === this.#waiting.length || this.#first > 1_024) {
       this.#waiting = this.#waiting.slice(this.#first)
       this.#first = 0
     }
     return batch
+  }
+
+  /** G6. */
+  #keeps(waiting: Waiting<Item, Verdict>): boolean {
+    const { overtaking } = this.#options
+    if (overtaking === undefined || this.#inFlight.size === 0) return false
+    const subject = overtaking.about(waiting.item)
+    if (!this.#inFlight.has(subject)) return false
+    const kept = this.#kept.get(subject)
+    if (kept === undefined) this.#kept.set(subject, [waiting])
+    else kept.push(waiting)
+    this.#keptItems += 1
+    return true
   }
 }

@@ -232,6 +232,31 @@ describe('an append that Postgres cannot take', () => {
   })
 })
 
+describe('an append to a stream that somebody else holds', () => {
+  let parts: Parts
+  beforeAll(async () => {
+    parts = await inPostgres()
+  })
+  afterAll(async () => await parts.stop())
+
+  it('keeps those to other streams waiting for a moment only, and its own kind in their order', async () => {
+    const [held, free] = ['/plain/held' as StreamPath, '/plain/free' as StreamPath]
+    for (const path of [held, free]) await parts.pipeline.create(path, { contentType: json })
+    const append = async (path: StreamPath, key: string) => await parts.pipeline.append({ path, ...entry({ key }) })
+    let stuck: Promise<unknown>[] = []
+
+    await inTheWay(parts.fresh.url, async (tx) => {
+      await tx.query('SELECT FROM streams WHERE path = $1 FOR UPDATE', [held])
+      stuck = [append(held, '1'), append(held, '2')]
+      await untilWaitedFor(tx)
+      expect(await append(free, 'passes')).toMatchObject({ outcome: 'appended' })
+    })
+
+    await Promise.all(stuck)
+    expect([await keysOn(parts, held), await keysOn(parts, free)]).toEqual([['1', '2'], ['passes']])
+  })
+})
+
 describe('what a dead process left on a foreign stream server', () => {
   let parts: Awaited<ReturnType<typeof elsewhere>>
   beforeAll(async () => {

@@ -1,3 +1,4 @@
+import { jest } from '@jest/globals'
 import { GroupCommit, type GroupCommitOptions } from '../../src/domain/group-commit.js'
 import { Turns } from '../../src/domain/turns.js'
 
@@ -157,6 +158,80 @@ describe('a group commit', () => {
 
     expect(begun()).toEqual(['a', 'b'])
     expect(commit.waiting).toBe(1)
+  })
+
+  describe('whose batch takes long (G6)', () => {
+    const overtaking = { afterMs: 100, most: 2, about: (item: string) => item.slice(0, 1) }
+    beforeEach(() => {
+      jest.useFakeTimers({ doNotFake: ['queueMicrotask', 'nextTick'] })
+    })
+    afterEach(() => {
+      jest.useRealTimers()
+    })
+
+    it('lets pass what is about something else, and keeps the order of the rest', async () => {
+      const { commit, batches, begun } = held({ overtaking })
+      const slow = commit.add('a1')
+      const others = ['a2', 'b1', 'a3'].map((item) => commit.add(item))
+      expect(begun()).toEqual(['a1'])
+
+      jest.advanceTimersByTime(100)
+      expect([begun(), commit.waiting]).toEqual([['a1', 'b1'], 2])
+      const late = ['b2', 'c1', 'a4'].map((item) => commit.add(item))
+      batches[1]?.answer()
+      await settled()
+      expect(begun()).toEqual(['a1', 'b1', 'b2c1'])
+      batches[0]?.answer()
+      batches[2]?.answer()
+      await settled()
+      expect(begun()).toEqual(['a1', 'b1', 'b2c1', 'a2a3a4'])
+      batches[3]?.answer()
+      expect(await Promise.all([slow, ...others, ...late])).toEqual(['a1!', 'a2!', 'b1!', 'a3!', 'b2!', 'c1!', 'a4!'])
+      expect(commit.waiting).toBe(0)
+    })
+
+    it('lets so many pass, and no more; one that ends takes its lane along', async () => {
+      const { commit, batches, begun } = held({ overtaking })
+      for (const item of ['a', 'b', 'c', 'd']) {
+        commit.add(item).catch(() => undefined)
+        jest.advanceTimersByTime(100)
+      }
+      expect(begun()).toEqual(['a', 'b', 'c'])
+
+      batches[0]?.answer()
+      await settled()
+      jest.advanceTimersByTime(100)
+      expect(begun()).toEqual(['a', 'b', 'c', 'd'])
+      for (const item of ['e', 'f']) commit.add(item).catch(() => undefined)
+      for (const nth of [1, 2, 3]) batches[nth]?.answer()
+      await settled()
+      expect(begun()).toEqual(['a', 'b', 'c', 'd', 'ef'])
+    })
+
+    it('is not overtaken before', () => {
+      const { commit, begun } = held({ overtaking })
+      for (const item of ['a', 'b']) commit.add(item).catch(() => undefined)
+      jest.advanceTimersByTime(99)
+
+      expect(begun()).toEqual(['a'])
+    })
+
+    it('counts what it keeps waiting (G3), and is drained when that is done (G1)', async () => {
+      const { commit, batches } = held({ overtaking, maxWaiting: 2 })
+      const items = ['a1', 'a2', 'a3'].map((item) => commit.add(item))
+      jest.advanceTimersByTime(100)
+      await expect(commit.add('b')).rejects.toThrow('overloaded')
+      let isDrained = false
+      const drained = commit.drained().then(() => {
+        isDrained = true
+      })
+
+      batches[0]?.answer()
+      await settled()
+      expect(isDrained).toBe(false)
+      batches[1]?.answer()
+      await Promise.all([...items, drained])
+    })
   })
 
   it('is drained when nothing waits and nothing is in flight', async () => {

@@ -142,7 +142,7 @@ async function serve(
     url,
     stop: async () => {
       stopping = true
-      await stopServing(app, inFlight, engine, useCases, service, config.limits.shutdownNoticeMs)
+      await stopServing({ app, inFlight, engine, useCases, service, noticeMs: config.limits.shutdownNoticeMs })
       await relay.close()
       await Promise.all([engine.endCalls(), stopWorking(worker, connection, log)])
       await metricsServer?.close()
@@ -262,18 +262,21 @@ async function listen(app: FastifyInstance, config: Configuration): Promise<stri
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
+interface Serving {
+  readonly app: FastifyInstance
+  readonly inFlight: InFlight
+  readonly engine: Engine
+  readonly useCases: UseCases
+  readonly service: WorkflowService
+  readonly noticeMs: number
+}
+
 /**
  * spec/13 §9: held reads end cleanly, requests in flight are answered; until then, and for `noticeMs` at least, the port stays open, and says 503 to health
  * and to new mutations: what was sent before anybody could know is answered too.
  */
-async function stopServing(
-  app: FastifyInstance,
-  inFlight: InFlight,
-  engine: Engine,
-  { operations, signalling, tagging }: UseCases,
-  service: WorkflowService,
-  noticeMs: number,
-): Promise<void> {
+async function stopServing({ app, inFlight, engine, useCases, service, noticeMs }: Serving): Promise<void> {
+  const { operations, signalling, tagging } = useCases
   await within(
     drainLimitMs,
     Promise.all([

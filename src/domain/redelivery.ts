@@ -14,11 +14,16 @@ export function retryInMs(failures: number, retryAfterMs?: number): number {
 /** After so many wakes in a row that acknowledged nothing, of a handler that lives: the first may have been ended by chance. */
 export const againInMs = (losses: number): number => (losses < 2 ? 0 : retryInMs(losses - 1))
 
+/** The three forms of an HTTP-date (RFC 9110 §5.6.7); the last one names no zone. `Date.parse` takes much else for a date, also "120.5". */
+const httpDate =
+  /^(?:[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [\d:]{8} GMT|[A-Z][a-z]+day, \d\d-[A-Z][a-z]{2}-\d\d [\d:]{8} GMT|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d [\d:]{8} \d{4})$/
+
 /** The value of a `retry-after` header: seconds, or a date. Undefined where it is neither. */
 export function retryAfterMsOf(header: string | undefined, nowMs: number): number | undefined {
-  if (header === undefined) return undefined
-  if (/^\d{1,9}$/.test(header.trim())) return Number(header) * 1_000
-  const atMs = Date.parse(header)
+  const text = header?.trim() ?? ''
+  if (/^\d+$/.test(text)) return Math.min(Number(text) * 1_000, mostAskedMs)
+  if (!httpDate.test(text)) return undefined
+  const atMs = Date.parse(text.endsWith('GMT') ? text : `${text} GMT`)
   return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs)
 }
 

@@ -27,8 +27,8 @@ export async function setRunning(tx: Transaction, urls: readonly EntityUrl[], at
     UPDATE entities e SET status = 'running', updated_at = ${atMs}
       FROM (SELECT k.ctid AS at
               FROM unnest(${urls}::text[]) AS i (url)
-             CROSS JOIN LATERAL (SELECT ctid FROM entities
-                                  WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" AND status IN ('idle', 'spawning') OFFSET 0) k) i
+             CROSS JOIN LATERAL (SELECT ctid, status FROM entities WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" OFFSET 0) k
+             WHERE k.status IN ('idle', 'spawning')) i
      WHERE e.ctid = i.at`)
 }
 
@@ -42,9 +42,9 @@ export async function setIdle(tx: Transaction, urls: readonly EntityUrl[], atMs:
     UPDATE entities e SET status = 'idle', updated_at = ${atMs}
       FROM (SELECT k.ctid AS at
               FROM unnest(${urls}::text[]) AS i (url)
-             CROSS JOIN LATERAL (SELECT ctid FROM entities
-                                  WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" AND status IN ('running', 'spawning') OFFSET 0) k
-             WHERE NOT EXISTS (SELECT FROM (SELECT lease_until, called_until FROM subscriptions
+             CROSS JOIN LATERAL (SELECT ctid, status FROM entities WHERE tenant_id = ${tx.tenant} AND url = i.url COLLATE "C" OFFSET 0) k
+             WHERE k.status IN ('running', 'spawning')
+               AND NOT EXISTS (SELECT FROM (SELECT lease_until, called_until FROM subscriptions
                                              WHERE tenant_id = ${tx.tenant} AND wake_entity_url = i.url COLLATE "C" OFFSET 0) s
                                 WHERE s.lease_until IS NOT NULL OR s.called_until > clock_timestamp() OFFSET 0)) i
      WHERE e.ctid = i.at`)

@@ -1,6 +1,7 @@
 /**
  * A kept plan is made once, at whatever size the tables have then (database.ts D6). So every `keyed` statement of the source must reach its rows by key
- * in the plan that Postgres makes while it knows nothing, and in the one that it makes for a handful of rows.
+ * in the plan that Postgres makes while it knows nothing, and in the one that it makes for a handful of rows: all of a key that it is given, so that it
+ * reads no neighbours.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,6 +14,7 @@ interface Plan {
   readonly 'Relation Name'?: string
   readonly 'Index Name'?: string
   readonly 'Index Cond'?: string
+  readonly Filter?: string
   readonly Plans?: readonly Plan[]
 }
 
@@ -51,11 +53,12 @@ function numbered(rest: string): string {
 /** The columns of each index, in order. */
 const columns = new Map<string, readonly string[]>()
 
+const isAsked = (column: string, condition: string): boolean => new RegExp(`\\(${column} (=|>|>=) `).test(condition)
+
 /** An index leads to what is asked for only by columns that it begins with; by the tenant alone it leads to everything. */
 function leads(index: string, condition: string): boolean {
   const [first = '', second = ''] = columns.get(index) ?? []
-  const isAsked = (column: string) => new RegExp(`\\(${column} (=|>|>=) `).test(condition)
-  return isAsked(first) && (first !== 'tenant_id' || isAsked(second))
+  return isAsked(first, condition) && (first !== 'tenant_id' || isAsked(second, condition))
 }
 
 /** Scans of a table that are not by a key. */
@@ -64,6 +67,24 @@ function walks(plan: Plan): readonly string[] {
   const reads = index !== undefined || (table !== undefined && !/Tid Scan|Bitmap Heap Scan|ModifyTable/.test(type))
   const own = reads && !(index !== undefined && leads(index, condition)) ? [`${type} on ${table} by ${index}: ${condition}`] : []
   return [...own, ...inner.flatMap(walks)]
+}
+
+/** The columns of each table's key. */
+const keys = new Map<string, readonly string[]>()
+const uniques = new Set<string>()
+
+/** Look-ups of one row that read its neighbours too, however many there are: each of them is asked for a part of the key. */
+function wades(plan: Plan): readonly string[] {
+  const {
+    'Relation Name': table = '',
+    'Index Name': index = '',
+    'Index Cond': condition = '',
+    Filter: filter = '',
+    Plans: inner = [],
+  } = plan
+  const isOneRow = uniques.has(index) && columns.get(index)?.every((column) => isAsked(column, condition))
+  const beside = (keys.get(table) ?? []).filter((column) => !isOneRow && column !== 'tenant_id' && isAsked(column, filter))
+  return [...beside.map((column) => `${column} of ${table} beside ${index}: ${condition}`), ...inner.flatMap(wades)]
 }
 
 let fresh: FreshDatabase
@@ -79,6 +100,12 @@ beforeAll(async () => {
       WHERE i.indrelid::regclass::text !~ '^pg_' GROUP BY 1`,
   )
   for (const row of rows) columns.set(row.name, row.columns)
+  const { rows: unique } = await client.query<{ readonly table: string; readonly name: string; readonly primary: boolean }>(
+    `SELECT indrelid::regclass::text AS table, indexrelid::regclass::text AS name, indisprimary AS primary
+       FROM pg_index WHERE indisunique AND indrelid::regclass::text !~ '^pg_'`,
+  )
+  for (const { name } of unique) uniques.add(name)
+  for (const { table, name } of unique.filter(({ primary }) => primary)) keys.set(table, columns.get(name) ?? [])
 })
 afterAll(async () => {
   await client.end()
@@ -105,6 +132,7 @@ describe.each(['empty', 'analysed with a handful of rows'])('while the tables ar
     if (plan === undefined) throw new Error('no plan')
 
     expect(walks(plan.Plan)).toEqual([])
+    expect(wades(plan.Plan)).toEqual([])
   })
 })
 

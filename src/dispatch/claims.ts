@@ -34,7 +34,7 @@ import {
   startWakes,
 } from '../registry/wakes.js'
 import { type Stopping, stoppingOf } from './stopping.js'
-import { type Callback, type CallbackEffect, firstPending, WakeProgress } from './wake-progress.js'
+import { type Callback, type CallbackEffect, firstPending, isAboutLinks, WakeProgress } from './wake-progress.js'
 import { type DeliveryIdentity, hashOfToken, type WakeTokens } from './wake-tokens.js'
 import { newWakeId, type Waking } from './waking.js'
 
@@ -226,7 +226,12 @@ export class Claims {
   /** M3. */
   async #applyIn(tx: Transaction, callbacks: readonly Callback[]): Promise<readonly (Applied | AgentsError)[]> {
     const wakeIds = [...new Set(callbacks.map(({ wakeId }) => wakeId))]
-    const [statuses, wakes, links] = await Promise.all([lockWakeEntities(tx, wakeIds), lockWakes(tx, wakeIds), linksOfWakes(tx, wakeIds)])
+    const aboutLinks = [...new Set(callbacks.filter(isAboutLinks).map(({ wakeId }) => wakeId))]
+    const [statuses, wakes, links] = await Promise.all([
+      lockWakeEntities(tx, wakeIds),
+      lockWakes(tx, wakeIds),
+      linksOfWakes(tx, aboutLinks),
+    ])
     const progress = new WakeProgress(wakes, links, this.#parts.limits.maxLostLeases)
     const outcomes = callbacks.map((callback) => progress.apply(callback))
     const effects = outcomes.filter((outcome): outcome is CallbackEffect => !(outcome instanceof AgentsError))

@@ -42,28 +42,33 @@ export interface CallbackEffect {
   readonly losses: number
 }
 
+/** Whether it is about streams; a sign of life alone is not, however many its wake is about. */
+export const isAboutLinks = ({ acks, ends }: Callback): boolean => acks.length > 0 || ends !== undefined
+
 export class WakeProgress {
   readonly #wakes: ReadonlyMap<string, LockedWake>
-  readonly #links = new Map<string, LinkState[]>()
+  /** Of each subscription, by path, in the order of their paths. */
+  readonly #links = new Map<string, Map<string, LinkState>>()
   readonly #maxLosses: number
   /** Wakes that have acknowledged something in these callbacks. */
   readonly #gotOn = new Set<string>()
   readonly #ended = new Set<string>()
 
+  /** `links` of the wakes whose callbacks are about them. */
   constructor(wakes: ReadonlyMap<string, LockedWake>, links: readonly LinkState[], maxLosses: number) {
     this.#wakes = wakes
     this.#maxLosses = maxLosses
-    for (const link of links) this.#links.set(link.subscription_id, [...(this.#links.get(link.subscription_id) ?? []), link])
+    for (const link of links) this.#linksOf(link.subscription_id).set(link.path, link)
   }
 
   /** Applies one callback, or says why not; then nothing of it was applied. */
   apply(callback: Callback): CallbackEffect | AgentsError {
     const wake = this.#wakes.get(callback.wakeId)
     if (wake === undefined || this.#ended.has(callback.wakeId) || isStale(wake, callback)) return errors.FENCED()
-    const links = this.#links.get(wake.id) ?? []
+    const links = this.#linksOf(wake.id)
     const acks: Ack[] = []
     for (const { path, offset: text } of callback.acks) {
-      const link = links.find((known) => known.path === path)
+      const link = links.get(path)
       if (link === undefined && path === wake.wake_path) continue // unlinked meanwhile, as by a kill: nothing is left to acknowledge
       if (callback.acksShown && link !== undefined && path !== wake.wake_path && !mayWake(link.entity_status)) continue
       const offset = ackedOffset(text)
@@ -71,16 +76,23 @@ export class WakeProgress {
       if (refusal === null) acks.push({ subscriptionId: wake.id, path, offset })
       else if (!callback.acksShown) return errors.INVALID_OFFSET(refusal)
     }
-    const moved = links.map((link) => ({ ...link, acked: furthest(acks, link) }))
-    this.#links.set(wake.id, moved)
-    if (moved.some(({ acked }, at) => acked !== links[at]?.acked)) this.#gotOn.add(callback.wakeId)
+    if (moveCursors(links, acks)) this.#gotOn.add(callback.wakeId)
     if (callback.ends === undefined) return { wake, acks, ends: null, next: null, losses: 0 }
     this.#ended.add(callback.wakeId)
     const isLoss = callback.ends === 'done' && !this.#gotOn.has(callback.wakeId)
-    const again = isLoss ? firstPending(moved.filter(({ path }) => path === wake.wake_path)) : undefined
+    const own = links.get(wake.wake_path)
+    const again = isLoss && own !== undefined ? firstPending([own]) : undefined
     const losses = again === undefined ? 0 : wake.lost_leases + 1
     if (losses >= this.#maxLosses) return { wake, acks, ends: 'lease', next: null, losses }
-    return { wake, acks, ends: 'wake', next: (again ?? firstPending(moved))?.path ?? null, losses }
+    return { wake, acks, ends: 'wake', next: (again ?? firstPending(links.values()))?.path ?? null, losses }
+  }
+
+  #linksOf(id: string): Map<string, LinkState> {
+    const known = this.#links.get(id)
+    if (known !== undefined) return known
+    const none = new Map<string, LinkState>()
+    this.#links.set(id, none)
+    return none
   }
 }
 
@@ -90,9 +102,17 @@ const isStale = (wake: LockedWake, { generation, attempt, said = {} }: Callback)
   (said.generation !== undefined && said.generation !== wake.generation) ||
   (said.wakeId !== undefined && said.wakeId !== wake.wake_id)
 
-/** Of several acks of one stream the furthest counts. */
-const furthest = (acks: readonly Ack[], { path, acked }: LinkState): string =>
-  acks.filter((ack) => ack.path === path).reduce((far, { offset }) => (offset > far || far === nothingAcked ? offset : far), acked)
+/** Moves the cursors of these links; of several acks of one stream the furthest counts. Whether any has moved. */
+function moveCursors(links: Map<string, LinkState>, acks: readonly Ack[]): boolean {
+  let hasMoved = false
+  for (const { path, offset } of acks) {
+    const link = links.get(path)
+    if (link === undefined || (link.acked !== nothingAcked && offset <= link.acked)) continue
+    links.set(path, { ...link, acked: offset })
+    hasMoved = true
+  }
+  return hasMoved
+}
 
 function refuseAck(link: LinkState | undefined, offset: string): string | null {
   if (link === undefined) return 'Ack references an unknown subscription stream'
@@ -103,5 +123,7 @@ function refuseAck(link: LinkState | undefined, offset: string): string | null {
 }
 
 /** The first stream with work that may be worked on now. */
-export const firstPending = (links: readonly LinkState[]): LinkState | undefined =>
-  links.find((link) => hasPending(link) && mayWake(link.entity_status))
+export function firstPending(links: Iterable<LinkState>): LinkState | undefined {
+  for (const link of links) if (hasPending(link) && mayWake(link.entity_status)) return link
+  return undefined
+}

@@ -319,7 +319,7 @@ export const linksOf = async (queryable: Queryable, subscriptionIds: readonly st
 
 /** The same, of the subscriptions that have these wakes in flight. */
 export const linksOfWakes = async (queryable: Queryable, wakeIds: readonly string[]): Promise<LinkState[]> =>
-  await linksBy(queryable, { wakeIds })
+  wakeIds.length === 0 ? [] : await linksBy(queryable, { wakeIds })
 
 /**
  * Tails are asked for one by one, to a join Postgres brings all streams; and of the two tables, since in a union of them Postgres 18 does not find a

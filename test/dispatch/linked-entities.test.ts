@@ -53,6 +53,8 @@ interface Size {
   readonly oldEvents: number
   /** Whether all other entities wait for the runner as well; Postgres has counted them while they were at rest. */
   readonly isBusy?: boolean
+  /** Further streams that the entity's subscription waits for. */
+  readonly streams?: number
 }
 
 /** What each step of one wake touches, where `entities` are linked to a runner whose wake stream holds `oldEvents`. */
@@ -67,7 +69,7 @@ async function costs(size: Size) {
   }
 }
 
-async function costsIn(database: Database, streams: PostgresStreams, { entities, oldEvents, isBusy = false }: Size) {
+async function costsIn(database: Database, streams: PostgresStreams, { entities, oldEvents, isBusy = false, streams: more = 0 }: Size) {
   let last: Touched = { read: 0, written: 0 }
   const counting = counted(database, (touched) => {
     last = touched
@@ -116,6 +118,9 @@ async function costsIn(database: Database, streams: PostgresStreams, { entities,
   const wakeOthers = async () => await database.transaction(async (tx) => await appendIn(tx, others))
   await wakeOthers()
   await database.query(sql`
+    INSERT INTO subscription_links (tenant_id, path, subscription_id, is_explicit, is_glob, acked)
+    SELECT 'default', '/more/' || n, id, true, false, '-1' FROM subscriptions, generate_series(1, ${more}::int) AS n WHERE entity_url = ${url}`)
+  await database.query(sql`
     UPDATE subscriptions SET wake_id = NULL, wake_path = NULL, wake_entity_url = NULL, started_at = NULL, due_at = NULL`) // all are at rest
   await database.query(sql`ANALYZE`)
   await wakeOthers()
@@ -160,5 +165,11 @@ describe('of a runner', () => {
       const { read: readAlone, written: writtenAlone } = alone[step as keyof typeof alone]
       expect({ step, written, readsMore: Math.max(0, read - readAlone) }).toEqual({ step, written: writtenAlone, readsMore: 0 })
     }
+  })
+
+  it('a heartbeat reads no more rows where a wake is about 1,000 streams', async () => {
+    const { heartbeat } = await costs({ entities: 1, oldEvents: 0, streams: 1_000 })
+
+    expect(heartbeat).toEqual(alone.heartbeat)
   })
 })

@@ -20,6 +20,9 @@ const keepOutcomesS = 7 * 24 * 3_600
 /** A reservation this old belongs to a workflow that was ended by force: a living one would have finished or undone it. */
 const abandonedAfterMs = 10 * 60_000
 const perSweep = 500
+/** What is forgotten goes in steps, each short: so many rows of a kind at once, and so many steps, since the next sweep comes soon. */
+const perStep = 500
+const maxSteps = 20
 /** A stop this much older than its grace period has lost its workflow. */
 const stopsOverdueMarginMs = 60_000
 /** How long a sweep may take to remove what it took over. */
@@ -57,10 +60,21 @@ export const sweepActivities = (parts: Parts): SweepActivities => ({
 async function clearRows({ database, signing }: Parts, settled: Settled) {
   await settled.one(undefined, async () => await database.transaction((tx) => sweepWaiters(tx, perSweep)))
   await settled.one(undefined, async () => await forgetLapsedForkLocks(database))
-  const forgottenOperations = await settled.one(0, async () => await forgetOperations(database, keepOutcomesS, perSweep))
-  const forgottenWakes = await settled.one(0, async () => await forgetWakes(database, keepOutcomesS, perSweep))
+  const forgottenOperations = await settled.one(0, async () => await inSteps(() => forgetOperations(database, keepOutcomesS, perStep)))
+  const forgottenWakes = await settled.one(0, async () => await inSteps(() => forgetWakes(database, keepOutcomesS, perStep)))
   const signingKeys = await settled.one({ rotated: false, forgottenKeys: 0 }, async () => await signing.maintain())
   return { forgottenOperations, forgottenWakes, signingKeys }
+}
+
+/** Until a step leaves nothing: rows must not come faster than sweeps take them. How many went. */
+async function inSteps(forget: () => Promise<number>): Promise<number> {
+  let gone = 0
+  for (let step = 1; step <= maxSteps; step += 1) {
+    const went = await forget()
+    gone += went
+    if (went < perStep) break
+  }
+  return gone
 }
 
 async function dropAbandoned(parts: Parts, settled: Settled): Promise<number> {

@@ -8,10 +8,10 @@ import { putPayloads } from '../../src/registry/operations.js'
 import { type FreshDatabase, freshDatabase } from '../support/postgres.js'
 
 let fresh: FreshDatabase
-beforeAll(async () => {
+beforeEach(async () => {
   fresh = await freshDatabase()
 })
-afterAll(async () => await fresh.drop())
+afterEach(async () => await fresh.drop())
 
 const unless = (name: string) => {
   if (name.includes('bad')) throw new Error(`${name} is not to be had`)
@@ -65,4 +65,26 @@ it('what cannot be swept keeps nothing behind it from being swept, and is said',
   const { rows } = await database.query(sql`
     SELECT reserved_by AS left FROM entities WHERE reserved_by IS NOT NULL UNION ALL SELECT path FROM attachment_claims`)
   expect(rows).toEqual([{ left: 'bad-operation' }, { left: '/file/bad' }])
+})
+
+it('what nobody needs any more goes at once, also where it is more than one step takes', async () => {
+  const { database } = fresh
+  const many = 1_200
+  const old = new Date(Date.now() - 8 * 24 * 3_600_000)
+  await database.query(sql`
+    INSERT INTO operations (tenant_id, id, verdicts, completed_at)
+    SELECT 'default', 'old' || n, '[]', ${old}::timestamptz FROM generate_series(1, ${many}::int) AS n`)
+  await database.query(sql`
+    INSERT INTO wake_notifications (wake_id, target_type, delivery_status, claim_status, created_at, resolved_at, subscription_id, generation)
+    SELECT 'old' || n, 'webhook', 'delivered', 'completed', ${old}::timestamptz, ${old}::timestamptz, 's', n FROM generate_series(1, ${many}::int) AS n`)
+  await database.query(sql`
+    INSERT INTO consumer_claims (consumer_id, epoch, wake_id, stream_path, status, claimed_at, updated_at)
+    SELECT 'old' || n, n, 'old' || n, '/s', 'released', ${old}::timestamptz, ${old}::timestamptz FROM generate_series(1, ${many}::int) AS n`)
+  const streams = { delete: async () => undefined }
+  const signing = { maintain: async () => ({ rotated: false, forgottenKeys: 0 }) }
+  const parts = { database, streams, limits: defaultLimits, appends: { kind: 'transaction' }, signing } as never // all that is asked for
+
+  const report = await sweepActivities(parts).sweepLeftovers()
+
+  expect(report).toMatchObject({ forgottenOperations: many, forgottenWakes: 2 * many })
 })

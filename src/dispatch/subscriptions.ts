@@ -15,7 +15,14 @@ import { configurationOf, type SubscriptionRequest } from '../domain/subscriptio
 import { isLinkable, type Mount, matches, patternPrefix } from '../domain/subscriptions.js'
 import { BeginAgain, type Database, type Queryable, type Transaction } from '../registry/database.js'
 import { setIdle } from '../registry/entity-work.js'
-import { deleteSubscription, insertSubscription, linkAtTails, setWebhookUrl, unlinkExplicit } from '../registry/subscription-editing.js'
+import {
+  deleteSubscription,
+  forgetFailures,
+  insertSubscription,
+  linkAtTails,
+  setWebhookUrl,
+  unlinkExplicit,
+} from '../registry/subscription-editing.js'
 import { findSubscription, type LinkState, linksOf, ownPatterns, type StoredSubscription } from '../registry/subscriptions.js'
 import { asExpired, endWakes, lockEntityOfSubscription, lockSubscription } from '../registry/wakes.js'
 import type { CallbackAnswer, ClaimedWake, Claims } from './claims.js'
@@ -165,7 +172,8 @@ export class Subscriptions {
     guard(stored)
     if (stored.configuration !== configurationOf(request)) throw errors.SUBSCRIPTION_ALREADY_EXISTS()
     const url = this.#calledUrl(request)
-    if (url !== null && url !== stored.webhook_url) await setWebhookUrl(tx, request.id, url)
+    // what the former handler has asked for is nothing to the new one
+    if (url !== null && url !== stored.webhook_url) await Promise.all([setWebhookUrl(tx, request.id, url), forgetFailures(tx, request.id)])
     return true
   }
 

@@ -32,6 +32,14 @@ export async function setWebhookUrl(tx: Transaction, id: string, url: string): P
   await tx.query(sql`UPDATE subscriptions SET webhook_url = ${url} WHERE tenant_id = ${tx.tenant} AND id = ${id}`)
 }
 
+/** A wake that waits for a handler that has failed is due now, as if for the first time; not one that is called, or worked on. */
+export async function forgetFailures(tx: Transaction, id: string): Promise<void> {
+  await tx.query(sql`
+    UPDATE subscriptions SET due_at = clock_timestamp(), failures = 0
+     WHERE tenant_id = ${tx.tenant} AND id = ${id} AND wake_id IS NOT NULL AND lease_until IS NULL
+       AND coalesce(called_until <= clock_timestamp(), true)`)
+}
+
 /**
  * Links these streams, which the caller holds, at their tails; a link that stands keeps its offset (spec/06 §3.1). As in `insertLinks` no pattern links
  * where a runner's wakes are announced.

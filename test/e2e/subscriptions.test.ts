@@ -110,6 +110,26 @@ describe.each(views)('subscriptions with streams in %s, at "%s":', (streams, pre
     expect(await subscriber.ackedOf(id, path)).toBe(tail)
   })
 
+  it('another handler is called at once, whatever the former one has asked for; the same one is not', async () => {
+    receiver.answer = { status: 503, headers: { 'retry-after': '600' } }
+    const [id, path] = [subscriber.fresh('sub'), subscriber.fresh('plain/moved')]
+    const waiting = async () =>
+      await subscriber.wire.sql('SELECT due_at, failures FROM subscriptions WHERE id = $1 AND failures > 0 AND called_until IS NULL', id)
+    await subscriber.stream(path)
+    await subscriber.made(id, webhook({ streams: [path] }, '/former'))
+    const tail = await subscriber.append(path, { a: 1 })
+    await eventually(async () => (await waiting()).length === 1)
+    const before = await waiting()
+    receiver.answer = { body: { done: true } }
+
+    expectStatus(200, await subscriber.put(id, webhook({ streams: [path] }, '/former')))
+    expect(await waiting()).toEqual(before)
+    expectStatus(200, await subscriber.put(id, webhook({ streams: [path] }, '/other')))
+
+    await eventually(async () => (await subscriber.ackedOf(id, path)) === tail)
+    expect(receiver.of(id).map((delivery) => delivery.path)).toEqual(['/former', '/other'])
+  })
+
   it('a stream that is linked before it exists wakes with its first entry', async () => {
     receiver.answer = { body: { done: true } }
     const [id, path] = [subscriber.fresh('sub'), subscriber.fresh('plain/unborn')]

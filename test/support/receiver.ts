@@ -20,9 +20,10 @@ export interface Delivery {
   readonly body: PlainWake & Readonly<Record<string, unknown>>
 }
 
-/** What it answers: a status and a body, at once or when `until` comes. */
+/** What it answers: a status, headers and a body, at once or when `until` comes. */
 export interface ReceiverAnswer {
   readonly status?: number
+  readonly headers?: Readonly<Record<string, string>>
   readonly body?: object
   readonly until?: Promise<unknown>
 }
@@ -42,9 +43,9 @@ export class Receiver {
       request.on('data', (chunk: Buffer) => chunks.push(chunk))
       request.on('end', () => {
         receiver.deliveries.push({ path: request.url ?? '', body: JSON.parse(Buffer.concat(chunks).toString('utf8')) })
-        const { status = 200, body = { ok: true }, until } = receiver.answer
+        const { status = 200, headers = {}, body = { ok: true }, until } = receiver.answer
         Promise.resolve(until).then(
-          () => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body)),
+          () => response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body)),
           () => response.destroy(),
         )
       })

@@ -76,21 +76,13 @@ export class EntityRules implements Rules {
 
   /** Rows 9 and 10, of spawn and fork: spec/06 §9. Throws the first refusal of the policy that an entity is about to get. */
   async checkDispatch(policy: DispatchPolicy | null, caller: Principal): Promise<void> {
-    await this.checkTarget(policy, (runner) => authorizeRunner(caller, runner, errors.RUNNER_NOT_OWNED))
-  }
-
-  /** The same, without who asks: a policy that an entity takes over from its type (spec/06 §9 "Backfill"). */
-  async checkTarget(
-    policy: DispatchPolicy | null,
-    authorized: (runner: Parameters<typeof authorizeRunner>[1]) => void = () => undefined,
-  ): Promise<void> {
     const [target] = policy?.targets ?? []
     if (target?.type === 'webhook' && !isWebhookUrl(target.url))
       throw errors.INVALID_REQUEST('dispatch_policy target url must be an absolute http(s) URL')
     if (target?.type !== 'runner') return
     const runner = await this.#directory.runner(target.runnerId)
     if (runner === null) throw errors.RUNNER_NOT_FOUND(target.runnerId)
-    authorized(runner)
+    authorizeRunner(caller, runner, errors.RUNNER_NOT_OWNED)
     if (!isClaimable(target)) throw errors.FOREIGN_RUNNER_SUBSCRIPTION(target.subscription_id ?? '', target.runnerId)
   }
 

@@ -12,7 +12,7 @@ import { writeTokenHashes } from '../registry/claims.js'
 import type { Database } from '../registry/database.js'
 import { type FoundEntity, setDispatchPolicy } from '../registry/entities.js'
 import type { Directory } from './directory.js'
-import { type EntityRules, entityUrlOf } from './rules.js'
+import { entityUrlOf } from './rules.js'
 
 /** spec/03 §2.1. */
 export interface SendRequest {
@@ -41,20 +41,17 @@ export class Sending {
   readonly #directory: Directory
   readonly #pipeline: Pipeline
   readonly #database: Database
-  readonly #rules: Pick<EntityRules, 'checkTarget'>
   readonly #ensurePrincipal: EnsurePrincipal
 
   constructor(parts: {
     readonly directory: Directory
     readonly pipeline: Pipeline
     readonly database: Database
-    readonly rules: Pick<EntityRules, 'checkTarget'>
     readonly ensurePrincipal: EnsurePrincipal
   }) {
     this.#directory = parts.directory
     this.#pipeline = parts.pipeline
     this.#database = parts.database
-    this.#rules = parts.rules
     this.#ensurePrincipal = parts.ensurePrincipal
   }
 
@@ -93,9 +90,7 @@ export class Sending {
 
   /** spec/06 §9 "Backfill": an entity without a policy takes over that of its type. */
   async #backfilled({ url, default_dispatch_policy: policy }: Pick<FoundEntity, 'url' | 'default_dispatch_policy'>) {
-    if (policy === null) return null
-    await this.#rules.checkTarget(policy)
-    await setDispatchPolicy(this.#database, url, policy, Date.now())
+    if (policy !== null) await setDispatchPolicy(this.#database, url, policy, Date.now())
     return policy
   }
 

@@ -288,22 +288,6 @@ describe.each(['postgres', 'http'] as const)('with streams in %s:', (kind) => {
       expect(await wire.sql("SELECT runner_id FROM subscriptions WHERE entity_url = '/later/a'")).toEqual([{ runner_id: 'late' }])
     })
 
-    it('is refused with its message where the default names no runner: nothing is taken over (spec/06 §9 "Backfill")', async () => {
-      await wire.register('mistyped', {}, 'user:sam')
-      await wire.spawned('/mistyped/a', {}, 'user:sam')
-      await wire.register('mistyped', { default_dispatch_policy: to('no-such') }, 'user:sam')
-
-      expect(await wire.send('/mistyped/a', { payload: 'first' }, 'user:sam')).toMatchObject(notFound('no-such'))
-      const { body } = await wire.get('/mistyped/a', 'user:sam')
-      expect([(body as { dispatch_policy?: unknown }).dispatch_policy ?? null, (await wire.events('/mistyped/a')).length]).toEqual([
-        null,
-        1,
-      ])
-      await register('such')
-      await wire.register('mistyped', { default_dispatch_policy: to('such') }, 'user:sam')
-      expectStatus(200, await wire.send('/mistyped/a', { payload: 'again' }, 'user:sam'))
-    })
-
     it('has the subscription of its scope, or of its runner where no scope is given (spec/06 §9)', async () => {
       await wire.spawned('/sams/scope-own', { dispatch_policy: to('r2') }, 'user:sam')
       await wire.spawned('/sams/scope-given', { dispatch_policy: to('r2', 'runner:r2:scope') }, 'user:sam')

@@ -105,10 +105,11 @@ export class ForeignConsequences {
     }
   }
 
-  /** C4. Whether the stream itself says that it ends before `drawn`. */
+  /** C4. False: the stream itself says that it ends at `drawn` or behind it, and what was read is old. */
   async #wentBack(path: StreamPath, drawn: Offset): Promise<boolean> {
     const found = await this.#streams.head(path)
-    if (isRefused(found) || found.head.tail >= drawn) return isRefused(found)
+    if (isRefused(found)) return true // it is gone: whoever reads next hears so
+    if (found.head.tail >= drawn) return false
     const ends = await this.#endsOf(path)
     this.#warn({ path, drawn, tail: found.head.tail }, 'a stream has come back with older data: it ends before what was drawn of it')
     await this.#database.transaction(async (tx) => {

@@ -5,6 +5,7 @@ import { isBuiltInType } from './event-gate.js'
 import { disallowedKeywords, schemaProblem } from './json-schema.js'
 import type { Limits } from './limits.js'
 import { httpUrl } from './loopback.js'
+import { countSchemas } from './schema-work.js'
 import { slashCommandViolations } from './slash-commands.js'
 
 /** The body of a registration, already of the right shape. */
@@ -54,7 +55,13 @@ export function typeDefinition(sent: TypeRegistration, limits: Limits): TypeDefi
   checkSlashCommands(sent.slash_commands ?? [])
   checkName(sent.name)
   checkUsable(schemas, limits)
-  return stored(sent, sent.name, sent.description)
+  const definition = stored(sent, sent.name, sent.description)
+  checkSize(definition, limits)
+  return definition
+}
+
+function checkSize(registered: object, { maxTypeBytes }: Limits): void {
+  if (Buffer.byteLength(JSON.stringify(registered)) > maxTypeBytes) throw errors.INVALID_REQUEST(`The type exceeds ${maxTypeBytes} bytes`)
 }
 
 function checkName(name: string): void {
@@ -111,16 +118,25 @@ function checkKeywords(schemas: readonly PlacedSchema[]): void {
 
 /** spec/02 §3.2: what cannot compile, or is too large, is refused now instead of failing at use. */
 function checkUsable(schemas: readonly PlacedSchema[], limits: Limits): void {
-  let typeBytes = 0
-  for (const { schema, path } of schemas) {
-    const schemaBytes = Buffer.byteLength(JSON.stringify(schema))
-    typeBytes += schemaBytes
-    if (schemaBytes > limits.maxSchemaBytes) throw errors.INVALID_REQUEST(`Schema exceeds ${limits.maxSchemaBytes} bytes: ${path}`)
-    if (typeBytes > limits.maxTypeBytes) throw errors.INVALID_REQUEST(`Schemas of the type exceed ${limits.maxTypeBytes} bytes`)
-  }
+  checkExtent(schemas, limits)
   for (const { schema, path } of schemas) {
     const problem = schemaProblem(schema)
     if (problem !== null) throw errors.INVALID_REQUEST(`Schema is not valid: ${problem}`).withDetails([{ path, message: problem }])
+  }
+}
+
+function checkExtent(schemas: readonly PlacedSchema[], { maxSchemaBytes, maxTypeBytes, maxSubschemas, maxTypeSubschemas }: Limits): void {
+  let typeBytes = 0
+  let typeSchemas = 0
+  for (const { schema, path } of schemas) {
+    const schemaBytes = Buffer.byteLength(JSON.stringify(schema))
+    typeBytes += schemaBytes
+    if (schemaBytes > maxSchemaBytes) throw errors.INVALID_REQUEST(`Schema exceeds ${maxSchemaBytes} bytes: ${path}`)
+    if (typeBytes > maxTypeBytes) throw errors.INVALID_REQUEST(`Schemas of the type exceed ${maxTypeBytes} bytes`)
+    const within = countSchemas(schema)
+    typeSchemas += within
+    if (within > maxSubschemas) throw errors.INVALID_REQUEST(`Schema has more than ${maxSubschemas} schemas within it: ${path}`)
+    if (typeSchemas > maxTypeSubschemas) throw errors.INVALID_REQUEST(`The type has more than ${maxTypeSubschemas} schemas in all`)
   }
 }
 
@@ -143,8 +159,7 @@ export function amended(type: EntityType, amendment: TypeAmendment, limits: Limi
     inbox_schemas: added('inbox', type.inbox_schemas, amendment.inbox_schemas),
     state_schemas: added('state', type.state_schemas, amendment.state_schemas),
   }
-  if (Buffer.byteLength(JSON.stringify(schemas)) > limits.maxTypeBytes)
-    throw errors.INVALID_REQUEST(`Schemas of the type exceed ${limits.maxTypeBytes} bytes`)
+  checkSize({ ...type, ...schemas }, limits)
   return schemas
 }
 

@@ -1,7 +1,8 @@
 /** Which events of clients an entity takes (spec/03 §8.3, spec/01 §7.24). Events that the server writes are never gated. */
 import type { SchemaMap } from './entity.js'
 import { type AgentsError, errors } from './errors.js'
-import { schemaOf, validate } from './json-schema.js'
+import { schemaOf, together, validate } from './json-schema.js'
+import { TookTooLong } from './watchdog.js'
 
 /**
  * Event types that mean something to the server or to every runtime (spec/01 §7). A collection that is opened to external writers has none of them: its
@@ -40,7 +41,31 @@ interface EventLike {
   readonly headers?: { readonly operation?: unknown }
 }
 
-/** Why an event is refused, or null. `schemas` are the effective state schemas: by event type, null where anything goes. */
+/** Why the first of these events that is refused is, or null. `schemas` are the effective state schemas: by event type, null where anything goes. */
+export function refuseEvents(schemas: SchemaMap | null, events: readonly unknown[]): AgentsError | null {
+  if (schemas === null) return null
+  const [only] = events
+  if (events.length === 1) return refusedEvent(schemas, only)
+  try {
+    return together(() => firstRefusal(schemas, events))
+  } catch (failure) {
+    if (failure instanceof TookTooLong) return errors.SCHEMA_VALIDATION_FAILED()
+    throw failure
+  }
+}
+
+function firstRefusal(schemas: SchemaMap, events: readonly unknown[]): AgentsError | null {
+  for (const event of events) {
+    const refusal = refusedEvent(schemas, event)
+    if (refusal !== null) return refusal
+  }
+  return null
+}
+
+const refusedEvent = (schemas: SchemaMap, event: unknown): AgentsError | null =>
+  typeof event === 'object' && event !== null ? refuseEvent(schemas, event) : null
+
+/** Why an event is refused, or null. */
 export function refuseEvent(schemas: SchemaMap | null, event: EventLike): AgentsError | null {
   if (schemas === null || !event.type) return null
   const type = String(event.type)

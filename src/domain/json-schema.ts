@@ -4,6 +4,7 @@
  * J1  A registered schema never causes a 500: what cannot compile is refused at registration, what cannot be decided at use is a violation.
  * J2  A schema is compiled alone, so its `$id`s are its own; `$schema` and `format` are annotations.
  * J3  Compiled validators are cached by content, boundedly.
+ * J4  Nobody's schema and nobody's value stops the process: what may be much work is watched, and given up after `maxValidationMs`.
  */
 
 import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv'
@@ -11,8 +12,10 @@ import { LRUCache } from 'lru-cache'
 import type { Json, JsonObject, JsonSchema, SchemaMap } from './entity.js'
 import type { Violation } from './errors.js'
 import { isObject } from './json-shape.js'
-import { boundedPattern, PatternTooSlow, withinPatternTime } from './patterns.js'
-import { hasDuplicates } from './unique-items.js'
+import { compiledPattern } from './patterns.js'
+import { hasAtMost, holdsSchemas, holdsSchemasByName, type SchemaWork, workOf } from './schema-work.js'
+import { hasDuplicates, membership } from './unique-items.js'
+import { TookTooLong, watched } from './watchdog.js'
 
 const allowed: ReadonlySet<string> = new Set(
   `type properties required enum const minimum maximum exclusiveMinimum exclusiveMaximum minLength maxLength pattern items minItems maxItems
@@ -26,6 +29,15 @@ const allowed: ReadonlySet<string> = new Set(
 const maxValuesForAllViolations = 20_000
 const maxViolations = 100
 const maxCachedValidators = 500
+/** In characters of the schemas' texts; a validator takes some twenty times as much. */
+const maxCachedText = 4 * 1024 * 1024
+
+/** What is given up after that has stopped the process for so long. */
+const maxValidationMs = 1_000
+/** Checks of one part of a value: some tenths of a second. */
+const maxWeight = 1_000_000
+/** Checks of parts that take some milliseconds together: so much is not watched. */
+const maxUnwatchedWork = 20_000
 
 const pointer = (parent: string, name: string): string => `${parent}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`
 
@@ -51,15 +63,20 @@ function childSchemas(schema: JsonObject, path: string): { readonly schema: Json
 }
 
 interface Compiled {
+  readonly work: SchemaWork
   readonly accepts: ValidateFunction
   /** Compiled when a value is first refused: most never are. */
   collect: ValidateFunction | null
 }
 
-const validators = new LRUCache<string, Compiled>({ max: maxCachedValidators })
+const validators = new LRUCache<string, Compiled>({
+  max: maxCachedValidators,
+  maxSize: maxCachedText,
+  sizeCalculation: (_validator, content) => content.length,
+})
 const metaschema = new Ajv({ strict: false, validateFormats: false, logger: false })
 
-const pattern = Object.assign((source: string) => boundedPattern(source), { code: 'boundedPattern' })
+const pattern = Object.assign((source: string) => compiledPattern(source), { code: 'compiledPattern' })
 
 function compile(schema: JsonSchema, options: Options): ValidateFunction {
   const ajv = new Ajv({
@@ -70,10 +87,15 @@ function compile(schema: JsonSchema, options: Options): ValidateFunction {
     logger: false,
     inlineRefs: false,
     ownProperties: true, // `required: ["constructor"]` asks for a member, not for Object.prototype
-    code: { regExp: pattern },
+    code: { regExp: pattern, optimize: false }, // optimizing takes a time that grows with the square of the schema
     ...options,
   })
-  // Ajv compares every item with every other, which a large array turns into a standstill.
+  replaceComparisons(ajv)
+  return ajv.compile(schema)
+}
+
+/** Ajv compares every item, and every value of an enum, with each: of large ones that is a standstill. */
+function replaceComparisons(ajv: Ajv): void {
   ajv.removeKeyword('uniqueItems')
   ajv.addKeyword({
     keyword: 'uniqueItems',
@@ -82,13 +104,18 @@ function compile(schema: JsonSchema, options: Options): ValidateFunction {
     validate: (unique: boolean, items: readonly Json[]) => !unique || !hasDuplicates(items),
     error: { message: 'must NOT have duplicate items' },
   })
-  return ajv.compile(schema)
+  ajv.removeKeyword('enum')
+  ajv.addKeyword({
+    keyword: 'enum',
+    schemaType: 'array',
+    before: 'not', // where Ajv has its own
+    compile: (values: readonly Json[]) => {
+      if (values.length === 0) throw new Error('enum must have non-empty array')
+      return membership(values)
+    },
+    error: { message: 'must be equal to one of the allowed values' },
+  })
 }
-
-const holdsSchemasByName: ReadonlySet<string> = new Set(['properties', 'patternProperties', '$defs', 'definitions'])
-const holdsSchemas: ReadonlySet<string> = new Set(
-  'items additionalItems contains additionalProperties propertyNames not if then else anyOf oneOf allOf'.split(' '),
-)
 
 /** J2: the schema without `$schema`, whose dialects we do not follow, and without a `nullable` that has no `type` to widen (Ajv throws on it). */
 function executable(schema: Json): Json {
@@ -106,11 +133,21 @@ function executableMember(keyword: string, value: Json): Json {
   return Object.fromEntries(Object.entries(value).map(([name, schema]) => [name, executable(schema)]))
 }
 
+/** Of schemas that are asked for again while they are at hand, as for the events of one append. */
+const atHand = new WeakMap<JsonSchema, Compiled>()
+
 function compiled(schema: JsonSchema): Compiled {
+  const validator = atHand.get(schema) ?? compiledOnce(schema)
+  atHand.set(schema, validator)
+  return validator
+}
+
+function compiledOnce(schema: JsonSchema): Compiled {
   const content = JSON.stringify(schema)
   const known = validators.get(content)
   if (known !== undefined) return known
-  const fresh = { accepts: compile(executable(schema) as JsonSchema, {}), collect: null }
+  const plain = executable(schema) as JsonSchema
+  const fresh = { work: workOf(plain), accepts: compile(plain, {}), collect: null }
   validators.set(content, fresh)
   return fresh
 }
@@ -120,34 +157,54 @@ export function schemaProblem(schema: JsonSchema): string | null {
   const plain = executable(schema) as JsonSchema
   if (metaschema.validateSchema(plain) !== true) return metaschema.errorsText(metaschema.errors?.slice(0, 3), { dataVar: 'schema' })
   try {
-    compiled(schema)
-    return null
+    const { accepts, work } = compiled(schema)
+    const { weight } = work
+    together(() => accepts(null)) // parsed when it is first called, and that may be too much
+    return isTooHeavy(weight) ? `one value takes ${weight} checks: references multiply` : null
   } catch (failure) {
     return failure instanceof Error ? failure.message : String(failure)
   }
 }
 
+/** A schema that leads back to itself is as heavy as its values make it. */
+const isTooHeavy = (weight: number): boolean => Number.isFinite(weight) && weight > maxWeight
+
 /** Where `value` violates `schema`; empty when it does not. */
 export function validate(schema: JsonSchema, value: unknown): Violation[] {
   try {
-    return withinPatternTime(() => violationsOf(schema, value))
+    return violationsOf(schema, value)
   } catch (failure) {
     return [{ path: '/', message: undecidable(failure) }]
   }
 }
 
+/** J4 for several validations: what they may take together. Throws `TookTooLong`. */
+export const together = <Result>(validations: () => Result): Result => watched(maxValidationMs, validations)
+
 function violationsOf(schema: JsonSchema, value: unknown): Violation[] {
   const validator = compiled(schema)
-  if (validator.accepts(value)) return []
-  if (isLarge(value)) return violations(validator.accepts.errors)
-  validator.collect ??= compile(executable(schema) as JsonSchema, { allErrors: true })
-  validator.collect(value)
-  return violations(validator.collect.errors)
+  const isLittle = hasAtMost(maxUnwatchedWork / validator.work.weight, value, validator.work)
+  const decided = (judge: ValidateFunction) => (isLittle ? judge(value) : together(() => judge(value)))
+  if (decided(validator.accepts)) return []
+  const first = violations(validator.accepts.errors)
+  return isLarge(value) ? first : (collected(validator, schema, decided) ?? first)
 }
 
-/** J1: a schema that refers to itself without end, a pattern that backtracks without end, a row from before these checks. */
+/** Null where the function that collects all is too large for the parser, though the one that finds the first is not. */
+function collected(validator: Compiled, schema: JsonSchema, decided: (judge: ValidateFunction) => unknown): Violation[] | null {
+  try {
+    validator.collect ??= compile(executable(schema) as JsonSchema, { allErrors: true })
+    decided(validator.collect)
+    return violations(validator.collect.errors)
+  } catch (failure) {
+    if (failure instanceof RangeError) return null
+    throw failure
+  }
+}
+
+/** J1: a schema that refers to itself without end, work that was given up, a row from before these checks. */
 function undecidable(failure: unknown): string {
-  if (failure instanceof PatternTooSlow) return 'pattern could not be decided in time'
+  if (failure instanceof TookTooLong) return 'could not be decided in time'
   return failure instanceof RangeError ? 'schema recursion has no end' : 'schema is not valid'
 }
 

@@ -9,3 +9,12 @@ function canonical(value: Json): string {
 }
 
 export const hasDuplicates = (items: readonly Json[]): boolean => new Set(items.map(canonical)).size < items.length
+
+/** Whether a value is one of these, in time that does not depend on how many they are. */
+export function membership(values: readonly Json[]): (value: Json) => boolean {
+  const known = new Set(values.map(canonical))
+  const haveParts = values.some(hasParts)
+  return (value) => (haveParts || !hasParts(value)) && known.has(canonical(value))
+}
+
+const hasParts = (value: Json): boolean => typeof value === 'object' && value !== null

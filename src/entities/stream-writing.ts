@@ -8,7 +8,7 @@ import type { Pipeline, PipelineAppend } from '../dispatch/pipeline.js'
 import { barOf, itemsOf } from '../dispatch/pipeline.js'
 import { hashOfToken } from '../dispatch/wake-tokens.js'
 import { errors } from '../domain/errors.js'
-import { refuseEvent } from '../domain/event-gate.js'
+import { refuseEvents } from '../domain/event-gate.js'
 import { type EntityUrl, entityOfMainStream, mainStream, type StreamPath } from '../domain/ids.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Queryable } from '../registry/database.js'
@@ -67,10 +67,8 @@ export class StreamWriting {
     if (schemas === null && append.close !== true) return { ...append, events, writer }
     await this.#refuseUnlessCurrent(writer) // before what else it is refused for
     if (append.close === true) throw errors.INVALID_REQUEST('The stream of an entity is closed by its server only') // R2
-    for (const event of events) {
-      const refusal = typeof event === 'object' && event !== null ? refuseEvent(schemas, event) : null
-      if (refusal !== null) throw refusal
-    }
+    const refusal = refuseEvents(schemas, events)
+    if (refusal !== null) throw refusal
     return { ...append, events, writer }
   }
 

@@ -1,5 +1,6 @@
 import { effectiveSchemas } from '../../src/domain/entity-types.js'
 import { rewriteLoopback } from '../../src/domain/loopback.js'
+import { slashCommandViolations } from '../../src/domain/slash-commands.js'
 
 describe('the effective schemas of an entity', () => {
   const a = { type: 'string' }
@@ -36,5 +37,19 @@ describe('rewriting a loopback URL', () => {
 
   it.each(['not a url', 'ftp://host/x', '/relative'])('refuses %s', (sent) => {
     expect(() => rewriteLoopback(sent, 'box', 'serve_endpoint')).toThrow('serve_endpoint must be an absolute http(s) URL')
+  })
+})
+
+describe('slash commands', () => {
+  it('have names of their own, however many there are', () => {
+    const many = Array.from({ length: 300_000 }, (_, index) => ({ name: `command-${index}` }))
+
+    expect(slashCommandViolations([...many, { name: 'command-7' }])).toEqual([
+      { path: '/slash_commands/300000/name', message: 'must be unique' },
+    ])
+    const argument = { name: 'a', type: 'string' } as const
+    expect(slashCommandViolations([{ name: 'x', arguments: [argument, argument] }])).toEqual([
+      { path: '/slash_commands/0/arguments/1/name', message: 'must be unique' },
+    ])
   })
 })

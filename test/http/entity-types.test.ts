@@ -3,7 +3,7 @@ import { type RegistryServer, registryServer } from './support/registry-server.j
 let server: RegistryServer
 
 beforeAll(async () => {
-  server = await registryServer({ limits: { maxSchemaBytes: 2_000, maxTypeBytes: 3_000 } })
+  server = await registryServer({ limits: { maxSchemaBytes: 2_000, maxTypeBytes: 3_000, maxSubschemas: 20, maxTypeSubschemas: 30 } })
 })
 afterAll(async () => await server.close())
 
@@ -81,6 +81,28 @@ describe('registering a type', () => {
       invalid('dispatch target url must be an absolute http(s) URL'),
     ],
     [{ ...minimal('x'), creation_schema: { maxLength: 'x'.repeat(2_000) } }, invalid('Schema exceeds 2000 bytes: /creation_schema')],
+    [
+      { ...minimal('x'), creation_schema: { anyOf: Array(20).fill({}) } },
+      invalid('Schema has more than 20 schemas within it: /creation_schema'),
+    ],
+    [
+      {
+        ...minimal('x'),
+        inbox_schemas: {
+          a: { anyOf: Array(19).fill({}) },
+          b: { items: { properties: Object.fromEntries([...'abcdefghi'].map((name) => [name, true])) } },
+        },
+      },
+      invalid('The type has more than 30 schemas in all'),
+    ],
+    [{ ...minimal('x'), description: 'x'.repeat(3_000) }, invalid('The type exceeds 3000 bytes')],
+    [
+      {
+        ...minimal('x'),
+        slash_commands: Array.from({ length: 100 }, (_, index) => ({ name: `command-${index}`, description: 'what it does' })),
+      },
+      invalid('The type exceeds 3000 bytes'),
+    ],
   ])('refuses %j', async (sent, refusal) => {
     expect(await server.register(sent)).toMatchObject(refusal)
     expect((await server.send('GET', '/_electric/entity-types/x')).status).toBe(404)

@@ -99,7 +99,11 @@ export function effectiveMembers<Member extends Pick<ForkMember, 'url' | 'parent
 /** Breadth-first: parents before children, in the order in which `members` come within a level. */
 export function breadthFirst<Member extends Pick<ForkMember, 'url' | 'parent'>>(root: EntityUrl, members: readonly Member[]): Member[] {
   const below = new Map<string, Member[]>()
-  for (const member of members) below.set(member.parent ?? '', [...(below.get(member.parent ?? '') ?? []), member])
+  for (const member of members) {
+    const siblings = below.get(member.parent ?? '')
+    if (siblings === undefined) below.set(member.parent ?? '', [member])
+    else siblings.push(member)
+  }
   const ordered = members.filter(({ url }) => url === root)
   for (let at = 0; at < ordered.length; at += 1) ordered.push(...(below.get(ordered[at]?.url ?? '') ?? []))
   return ordered

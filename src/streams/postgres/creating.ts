@@ -20,6 +20,8 @@ import { planForks } from './forking.js'
 import { releasePaths } from './purging.js'
 
 const maxRounds = 10
+/** Streams of one statement: it looks for the row of each entry among all that it makes. */
+const perStatement = 200
 
 export interface WantedStream {
   readonly index: number
@@ -127,7 +129,10 @@ async function insertForks(tx: Transaction, forks: readonly WantedStream[], sett
 /** C1: what another made first is left for the next round, where it stands to be compared. */
 async function insertReady(tx: Transaction, streams: readonly ReadyStream[], settle: Settle): Promise<void> {
   if (streams.length === 0) return
-  const made = await insert(tx, streams)
+  const sorted = [...streams].sort((a, b) => (a.path < b.path ? -1 : 1)) // C2
+  const made = new Set<string>()
+  for (let at = 0; at < sorted.length; at += perStatement)
+    for (const path of await insert(tx, sorted.slice(at, at + perStatement))) made.add(path)
   for (const stream of streams) {
     if (!made.has(stream.path)) continue
     const inherited = stream.inherited === null ? {} : { inherited: offsetOf(stream.inherited) }
@@ -135,8 +140,8 @@ async function insertReady(tx: Transaction, streams: readonly ReadyStream[], set
   }
 }
 
-async function insert(tx: Transaction, streams: readonly ReadyStream[]): Promise<Set<string>> {
-  const sorted = [...streams].sort((a, b) => (a.path < b.path ? -1 : 1)) // C2
+/** The paths that were free. */
+async function insert(tx: Transaction, sorted: readonly ReadyStream[]): Promise<string[]> {
   const entries = sorted.flatMap((stream, at) => stream.entries.map((entry) => ({ ...entry, at: at + 1 })))
   const ranges = sorted.flatMap((stream, at) => (stream.plan?.ranges ?? []).map((range) => ({ ...range, at: at + 1 })))
   const { data, starts } = concatenated(entries)
@@ -176,7 +181,7 @@ async function insert(tx: Transaction, streams: readonly ReadyStream[]): Promise
         JOIN placed USING (at)
     )
     SELECT path FROM made`)
-  return new Set(rows.map((row) => row.path as string))
+  return rows.map((row) => row.path as string)
 }
 
 /**

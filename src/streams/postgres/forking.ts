@@ -72,7 +72,9 @@ async function rangesOf(tx: Transaction, ids: readonly number[]): Promise<Map<nu
   const ranges = new Map<number, StorageRange[]>()
   for (const row of rows) {
     const range = { storageId: row.storage_id as number, from: row.from_offset as number, to: row.to_offset as number }
-    ranges.set(row.stream_id as number, [...(ranges.get(row.stream_id as number) ?? []), range])
+    const known = ranges.get(row.stream_id as number)
+    if (known === undefined) ranges.set(row.stream_id as number, [range])
+    else known.push(range)
   }
   return ranges
 }

@@ -14,7 +14,7 @@ import { attachmentOf, type SnapshotRow, sharedStatesOf } from '../domain/fork/r
 import { sharedStateStreams } from '../domain/fork/streams.js'
 import { type EntityUrl, mainStream, type Offset, type StreamPath } from '../domain/ids.js'
 import type { Transaction } from '../registry/database.js'
-import { type MemberRow, shareSubtrees, snapshotsBelow, subtreeUrls } from '../registry/forking.js'
+import { type MemberRow, type SubtreeBounds, shareSubtrees, snapshotsBelow, subtreeUrls } from '../registry/forking.js'
 import type { CheckedFork } from './parts.js'
 
 /** A root as it was at a cut. */
@@ -62,26 +62,33 @@ export async function lookAt(
   forks: readonly CheckedFork[],
   cuts: readonly (RootAtCut | null)[],
   share: ShareStreams,
-  maxEntities: number,
+  { maxForkEntities, maxForkRows }: SubtreeBounds,
 ): Promise<ForkLook> {
   const roots = [...new Set(forks.map(({ source }) => source))]
   const parents = [...new Set(forks.flatMap(({ parent }) => parent ?? []))]
-  const [shared, drafts] = await Promise.all([shareSubtrees(tx, roots, parents), snapshotsBelow(tx, roots)])
+  const [shared, drafts] = await Promise.all([shareSubtrees(tx, roots, parents), snapshotsBelow(tx, roots, maxForkRows)])
   const members = new Map<string, MemberRow>(shared.map((row) => [row.url, row]))
   const byAge = [...shared].sort((a, b) => a.created_at - b.created_at || (a.url < b.url ? -1 : 1))
   const subtrees = new Map(roots.map((root) => [root, breadthFirst(root, byAge)]))
-  const paths = streamsOf([...subtrees.values()].flat(), [...drafts.values(), ...cuts.map((cut) => cut?.rows ?? [])])
+  const heavy = new Set(roots.filter((root) => snapshotOf(subtrees.get(root) ?? [], drafts).length > maxForkRows)) // some of their rows were read, and none counts
+  const light = roots.filter((root) => !heavy.has(root)).flatMap((root) => subtrees.get(root) ?? [])
+  const paths = streamsOf([...subtrees.values()].flat(), [snapshotOf(light, drafts), ...cuts.map((cut) => cut?.rows ?? [])])
   const tails = await share(tx, [...paths])
-  const [rows, urls] = await Promise.all([snapshotsBelow(tx, roots), subtreeUrls(tx, roots)]) // answered after the locks (database.ts D7)
+  const [rows, urls] = await Promise.all([snapshotsBelow(tx, roots, maxForkRows), subtreeUrls(tx, roots)]) // answered after the locks (database.ts D7)
   if ([...urls].some((url) => !members.has(url))) throw new LookAgain()
-  if ([...streamsOf([], [...rows.values()])].some((path) => !paths.has(path))) throw new LookAgain()
+  if ([...streamsOf([], [snapshotOf(light, rows)])].some((path) => !paths.has(path))) throw new LookAgain()
   const findings = forks.map((fork, index) => {
     const below = subtrees.get(fork.source) ?? []
-    if (below.length > maxEntities) return errors.FORK_TOO_LARGE(maxEntities)
+    if (below.length > maxForkEntities) return errors.FORK_TOO_LARGE(maxForkEntities)
+    const found = Math.max(snapshotOf(below, rows).length, cuts[index]?.rows.length ?? 0)
+    if (heavy.has(fork.source) || found > maxForkRows) return errors.FORK_TOO_MANY_ROWS(maxForkRows)
     return judged(fork, below, members, rows, cuts[index] ?? null)
   })
   return { findings, tails }
 }
+
+const snapshotOf = (members: readonly MemberRow[], rows: ReadonlyMap<string, readonly SnapshotRow[]>): readonly SnapshotRow[] =>
+  members.flatMap(({ url }) => rows.get(url) ?? [])
 
 /** Every stream that may be forked. */
 function streamsOf(members: readonly MemberRow[], snapshots: readonly (readonly SnapshotRow[])[]): Set<StreamPath> {

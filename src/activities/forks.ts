@@ -15,6 +15,7 @@ import { type ForkPlan, planFork } from '../domain/fork/plan.js'
 import { type EntityUrl, type OperationId, operationId, type StreamPath, typeOf } from '../domain/ids.js'
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, ForkWaits } from '../domain/operations.js'
 import type { Transaction } from '../registry/database.js'
+import type { SubtreeBounds } from '../registry/forking.js'
 import { findOutcomes, lockOperations, recordOutcomes } from '../registry/operations.js'
 import { forgetWaiter, recordWaiter } from '../registry/waiters.js'
 import { insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
@@ -132,7 +133,7 @@ async function attemptIn(tx: Transaction, { parts, ground, attempt, asked, taken
   const [, done] = await Promise.all([lockOperations(tx, ids), findOutcomes<ForkVerdict>(tx, ids), ground.begin(tx)]) // K1; answered in this order (database.ts D7)
   if (await ground.goesOn(tx, attempt.operationId, ids)) return { begun: { state: 'elsewhere' }, made: [] }
   const open = asked.flatMap(({ id, answer }) => (done.has(id) || answer instanceof AgentsError ? [] : [answer]))
-  const look = await lookAtOpen(tx, ground, open, parts.limits.maxForkEntities)
+  const look = await lookAtOpen(tx, ground, open, parts.limits)
   const findings = new Map(open.map((fork, index) => [fork.id, look.findings[index] as Finding])) // in their order
   const waits = waitsFor(attempt, open, look.findings, parts.limits)
   if (waits !== null) {
@@ -158,13 +159,13 @@ async function attemptIn(tx: Transaction, { parts, ground, attempt, asked, taken
 
 const isActive = (finding: Finding): finding is Active => !(finding instanceof AgentsError) && finding.outcome === 'active'
 
-async function lookAtOpen(tx: Transaction, ground: ForkGround, open: readonly CheckedFork[], maxEntities: number): Promise<ForkLook> {
+async function lookAtOpen(tx: Transaction, ground: ForkGround, open: readonly CheckedFork[], bounds: SubtreeBounds): Promise<ForkLook> {
   if (open.length === 0) return { findings: [], tails: new Map() }
   const cuts: (RootAtCut | AgentsError | null)[] = []
   for (const fork of open) cuts.push(await ground.cutOf(tx, fork))
   const standing = open.filter((_, index) => !(cuts[index] instanceof AgentsError))
   const usable = cuts.filter((cut): cut is RootAtCut | null => !(cut instanceof AgentsError))
-  const look = await lookAt(tx, standing, usable, ground.share, maxEntities)
+  const look = await lookAt(tx, standing, usable, ground.share, bounds)
   const found = look.findings.values()
   return { ...look, findings: cuts.map((cut) => (cut instanceof AgentsError ? cut : (found.next().value as Finding))) }
 }

@@ -386,6 +386,11 @@ export const errorEntries = {
     message: (entities: number) => `Subtree has more than ${entities} entities`,
     next: 'Fork a smaller subtree, or raise the limit.',
   },
+  FORK_TOO_MANY_ROWS: {
+    ...INVALID,
+    message: (rows: number) => `Subtree has more than ${rows} manifest rows, attachments among them`,
+    next: 'Fork a smaller subtree, remove attachments, or raise the limit.',
+  },
   FORK_TERMINAL: {
     code: 'NOT_RUNNING',
     status: 409,

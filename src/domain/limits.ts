@@ -151,6 +151,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_MAX_FORK_ENTITIES',
     what: 'Entities of a subtree that is forked; beyond it 400. Also the entities that one workflow forks at once.',
   },
+  maxForkRows: {
+    default: 25_000,
+    unit: 'items',
+    env: 'ELECTRIC_AGENTS_MAX_FORK_ROWS',
+    what: 'Manifest rows, child statuses and watermarks of a subtree that is forked (an attachment is a row); beyond it 400. Also those that one workflow forks at once.',
+  },
   forkWaitMs: {
     default: 120_000,
     unit: 'ms',

@@ -55,6 +55,6 @@ export class Directory {
     this.schemas = batched(database, limits, findEffectiveSchemas)
     this.runner = batched(database, limits, findRunners)
     this.wakeStream = batched(database, limits, findRunnersByWakeStream)
-    this.subtree = batched(database, limits, async (queryable, roots) => await subtreeGlances(queryable, roots, limits.maxForkEntities))
+    this.subtree = batched(database, limits, async (queryable, roots) => await subtreeGlances(queryable, roots, limits))
   }
 }

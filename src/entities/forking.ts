@@ -16,6 +16,7 @@ import type { Limits } from '../domain/limits.js'
 import type { ForkBatch, ForkItem, ForkVerdict } from '../domain/operations.js'
 import type { Database } from '../registry/database.js'
 import type { EntityHead } from '../registry/entities.js'
+import type { SubtreeGlance } from '../registry/forking.js'
 import { findOutcome, findPayloads, insertPayloads } from '../registry/operations.js'
 import type { JudgedPrincipal } from './authorize.js'
 import type { Directory } from './directory.js'
@@ -45,8 +46,11 @@ export interface ForkingParts {
   readonly limits: Limits
 }
 
-/** About what an entity of a subtree costs, measured in bytes of a batch: a batch holds `maxForkEntities` of them. */
-const bytesPerEntity = ({ maxOperationBatchBytes, maxForkEntities }: Limits): number => maxOperationBatchBytes / maxForkEntities
+/** About what a subtree costs, measured in bytes of a batch: a batch holds `maxForkEntities` and `maxForkRows`. */
+const bytesOf = ({ entities, rows }: SubtreeGlance, { maxOperationBatchBytes, maxForkEntities, maxForkRows }: Limits): number =>
+  maxOperationBatchBytes * Math.max(entities / maxForkEntities, rows / maxForkRows)
+
+const nothing: SubtreeGlance = { entities: 0, active: 0, rows: 0 }
 
 export class Forking {
   readonly #parts: ForkingParts
@@ -89,12 +93,13 @@ export class Forking {
     const { rules, limits, directory, operations } = this.#parts
     const id = asked.operationId ?? operationId('')
     await checkFork(rules, limits, asked, id, caller)
-    const { entities, active } = (await directory.subtree(asked.source)) ?? { entities: 0, active: 0 }
-    if (entities > limits.maxForkEntities) throw errors.FORK_TOO_LARGE(limits.maxForkEntities)
+    const glance = (await directory.subtree(asked.source)) ?? nothing
+    if (glance.entities > limits.maxForkEntities) throw errors.FORK_TOO_LARGE(limits.maxForkEntities)
+    if (glance.rows > limits.maxForkRows) throw errors.FORK_TOO_MANY_ROWS(limits.maxForkRows)
     const item = carriedBy(caller, asked)
     const mayWait = item.waitTimeoutMs !== 0
-    if (active > 0 && mayWait) return await this.#answer(id, await this.#patiently(item)) // F1
-    const verdict = await operations.run({ ...item, hasty: true }, entities * bytesPerEntity(limits))
+    if (glance.active > 0 && mayWait) return await this.#answer(id, await this.#patiently(item)) // F1
+    const verdict = await operations.run({ ...item, hasty: true }, bytesOf(glance, limits))
     return await this.#answer(id, verdict.outcome === 'busy' ? await this.#patiently(item) : verdict)
   }
 

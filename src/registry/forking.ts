@@ -7,29 +7,54 @@ import { snapshotRow } from '../domain/fork/snapshot.js'
 import type { EntityUrl, OperationId, PrincipalUrl } from '../domain/ids.js'
 import type { SnapshotType } from '../domain/projection.js'
 import { tagsIndex } from '../domain/tags.js'
-import { keyed, type Queryable, type Transaction } from './database.js'
+import { keyed, type Queryable, type Row, type Transaction } from './database.js'
 
 export interface SubtreeGlance {
   readonly entities: number
   readonly active: number
+  /** Of the snapshots of its entities. */
+  readonly rows: number
 }
 
-/** How large subtrees are, and how many in each are at work; counted up to `limit` + 1. */
+/** What is read of one subtree at most. */
+export interface SubtreeBounds {
+  readonly maxForkEntities: number
+  readonly maxForkRows: number
+}
+
+/** How large subtrees are, and how many in each are at work; counted up to one beyond each bound. */
 export async function subtreeGlances(
   queryable: Queryable,
   roots: readonly string[],
-  limit: number,
+  { maxForkEntities, maxForkRows }: SubtreeBounds,
 ): Promise<ReadonlyMap<string, SubtreeGlance>> {
   const { rows } = await queryable.query(keyed`
-    SELECT r.url, count(*) AS entities, count(*) FILTER (WHERE e.status IN ('spawning', 'running', 'stopping')) AS active
+    SELECT r.url, e.entities, e.active, p.rows
       FROM (SELECT DISTINCT url FROM unnest(${roots}::text[]) w (url)) r
-     CROSS JOIN LATERAL (SELECT descendant_url FROM lineage
-                          WHERE tenant_id = ${queryable.tenant} AND ancestor_url = r.url COLLATE "C" LIMIT ${limit + 1}) l
-     CROSS JOIN LATERAL (SELECT status FROM entities
-                          WHERE tenant_id = ${queryable.tenant} AND url = l.descendant_url AND reserved_by IS NULL OFFSET 0) e
-     GROUP BY r.url`)
-  return new Map(rows.map(({ url, entities, active }) => [String(url), { entities: Number(entities), active: Number(active) }]))
+     CROSS JOIN LATERAL (
+       SELECT count(*) AS entities, count(*) FILTER (WHERE e.status IN ('spawning', 'running', 'stopping')) AS active
+         FROM (SELECT descendant_url FROM lineage
+                WHERE tenant_id = ${queryable.tenant} AND ancestor_url = r.url COLLATE "C" LIMIT ${maxForkEntities + 1}) l
+        CROSS JOIN LATERAL (SELECT status FROM entities
+                             WHERE tenant_id = ${queryable.tenant} AND url = l.descendant_url AND reserved_by IS NULL OFFSET 0) e) e
+     CROSS JOIN LATERAL (
+       SELECT count(*) AS rows
+         FROM (SELECT
+                 FROM (SELECT descendant_url FROM lineage
+                        WHERE tenant_id = ${queryable.tenant} AND ancestor_url = r.url COLLATE "C" LIMIT ${maxForkEntities + 1}) l
+                CROSS JOIN LATERAL (SELECT FROM projections
+                                     WHERE tenant_id = ${queryable.tenant} AND entity_url = l.descendant_url
+                                       AND type IN ('manifest', 'child_status', 'replay_watermark') OFFSET 0) p
+                LIMIT ${maxForkRows + 1}) p) p
+     WHERE e.entities > 0`)
+  return new Map(rows.map(({ url, ...counts }) => [String(url), glance(counts)]))
 }
+
+const glance = ({ entities, active, rows }: Readonly<Record<string, unknown>>): SubtreeGlance => ({
+  entities: Number(entities),
+  active: Number(active),
+  rows: Number(rows),
+})
 
 /** URLs of a subtree, its root included, at most `limit` + 1. */
 export async function subtreeOf(queryable: Queryable, root: EntityUrl, limit: number): Promise<readonly EntityUrl[]> {
@@ -98,20 +123,29 @@ export async function subtreeUrls(tx: Transaction, roots: readonly EntityUrl[]):
   return new Set(rows.map((row) => String(row.url)))
 }
 
-/** The snapshot of everything below these roots, as far as it has been drawn; rows in the order of their keys. */
-export async function snapshotsBelow(tx: Transaction, roots: readonly EntityUrl[]): Promise<ReadonlyMap<string, readonly SnapshotRow[]>> {
+/**
+ * The snapshot of everything below these roots, as far as it has been drawn; rows in the order of their keys. Of each root at most one more than
+ * `maxRows`, any of them.
+ */
+export async function snapshotsBelow(
+  tx: Transaction,
+  roots: readonly EntityUrl[],
+  maxRows: number,
+): Promise<ReadonlyMap<string, readonly SnapshotRow[]>> {
   const { rows } = await tx.query(keyed`
     SELECT p.entity_url, p.type, p.key, p.value
-      FROM (SELECT DISTINCT b.descendant_url
-              FROM unnest(${roots}::text[]) AS i (root)
-             CROSS JOIN LATERAL (SELECT descendant_url FROM lineage
-                                  WHERE tenant_id = ${tx.tenant} AND ancestor_url = i.root COLLATE "C" OFFSET 0) b) l
-     CROSS JOIN LATERAL (SELECT entity_url, type, key, value FROM projections
-                          WHERE tenant_id = ${tx.tenant} AND entity_url = l.descendant_url AND type IN ('manifest', 'child_status', 'replay_watermark')
-                         OFFSET 0) p
+      FROM unnest(${roots}::text[]) AS i (root)
+     CROSS JOIN LATERAL (
+       SELECT p.*
+         FROM (SELECT descendant_url FROM lineage WHERE tenant_id = ${tx.tenant} AND ancestor_url = i.root COLLATE "C" OFFSET 0) l
+        CROSS JOIN LATERAL (SELECT entity_url, type, key, value FROM projections
+                             WHERE tenant_id = ${tx.tenant} AND entity_url = l.descendant_url AND type IN ('manifest', 'child_status', 'replay_watermark')
+                            OFFSET 0) p
+        LIMIT ${maxRows + 1}) p
      ORDER BY p.entity_url, p.type, p.key`)
   const snapshots = new Map<string, SnapshotRow[]>()
-  for (const row of rows) {
+  for (const [index, row] of rows.entries()) {
+    if (index > 0 && isSameRow(row, rows[index - 1] as Row)) continue // below two of the roots
     const url = String(row.entity_url)
     const known = snapshots.get(url) ?? []
     known.push(snapshotRow(row.type as SnapshotType, String(row.key), String(row.value))) // columns as declared in 0001-registry.sql
@@ -119,6 +153,8 @@ export async function snapshotsBelow(tx: Transaction, roots: readonly EntityUrl[
   }
   return snapshots
 }
+
+const isSameRow = (a: Row, b: Row): boolean => a.key === b.key && a.type === b.type && a.entity_url === b.entity_url
 
 export interface NewCopy {
   readonly source: EntityUrl

@@ -56,6 +56,7 @@ const documentation: RouteDocumentation = {
     'DUPLICATE_URL',
     'TAG_LIMIT',
     'FORK_TOO_LARGE',
+    'FORK_TOO_MANY_ROWS',
     'FORK_POINTER_UNKNOWN',
     'FORK_POINTER_OUT_OF_RANGE',
     'FORK_NO_COMPLETED_RUN',

@@ -14,6 +14,7 @@ import { type EntityUrl, mainStream, type Offset, type OperationId, type StreamP
 import type { ForkVerdict } from '../domain/operations.js'
 import type { Transaction } from '../registry/database.js'
 import { unlockFork } from '../registry/fork-locks.js'
+import { giveUp } from '../registry/given-up.js'
 import { findOutcomes, findPayloads, lockOperations, putPayloads, recordOutcomes } from '../registry/operations.js'
 import { activateEntities, dropReservations, reservedBy } from '../registry/spawning.js'
 import { isRefused, type StreamStore } from '../streams/store.js'
@@ -29,8 +30,8 @@ export interface ForeignForkActivities {
   copyStreams(operation: Operation): Promise<StreamsCopied>
   /** One transaction: rows, projections and links become visible, the outcome is recorded. The verdicts of the batch, as they travel. */
   activateForks(copied: StreamsCopied): Promise<readonly ForkVerdict[]>
-  /** Compensation: removes streams and rows of those forks of a batch that nobody sees yet. */
-  dropForks(operation: Operation): Promise<void>
+  /** Compensation: gives the run up, and removes streams and rows of those forks of a batch that nobody sees yet. */
+  dropForks(operation: Operation & { readonly run?: string }): Promise<void>
 }
 
 export interface StreamsCopied extends Operation {
@@ -94,7 +95,8 @@ export const foreignForkActivities = (parts: Parts): ForeignForkActivities => ({
     return travelling(verdicts)
   },
 
-  async dropForks({ operationId }) {
+  async dropForks({ operationId, run }) {
+    await giveUp(parts.database, operationId, run) // first: what an attempt that is late has reserved is found, and nothing comes after it
     for (const fork of await readForks(parts, await readBatch(parts, operationId))) await dropFork(parts, foreignStore(parts), fork)
   },
 })

@@ -15,6 +15,7 @@ import { type EntityUrl, mainStream, type Offset, type OperationId, zeroOffset }
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
 import type { Transaction } from '../registry/database.js'
+import { giveUp } from '../registry/given-up.js'
 import { findOutcome, findPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { activateEntities, dropReservations, findReservations, reservedBy } from '../registry/spawning.js'
 import { isRefused, type StreamStore } from '../streams/store.js'
@@ -53,8 +54,8 @@ export interface ForeignSpawnActivities {
   landAppends(operation: Operation): Promise<readonly SpawnVerdict[]>
   /** Compensation: removes the streams that this operation made for rows which are still reserved. */
   dropStreams(operation: Operation): Promise<void>
-  /** Compensation: gives up the reserved rows. */
-  dropReservations(operation: Operation): Promise<void>
+  /** Compensation: gives the run up, and the reserved rows. */
+  dropReservations(operation: Operation & { readonly run?: string }): Promise<void>
 }
 
 export interface PlannedStream {
@@ -160,7 +161,8 @@ export const foreignSpawnActivities = (parts: Parts): ForeignSpawnActivities => 
       )
     },
 
-    async dropReservations({ operationId }) {
+    async dropReservations({ operationId, run }) {
+      await giveUp(parts.database, operationId, run) // first: an attempt under way is waited for, none comes after it
       await dropReservations(parts.database, operationId)
     },
   }

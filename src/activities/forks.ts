@@ -6,6 +6,7 @@
  * K3  With streams in Postgres everything is one transaction: a crash leaves nothing or all of it, and no lock outlives it. Only the entity of a
  *     caller who is new here comes before it.
  * K4  Who has to wait is recorded in the transaction that saw whom it waits for (`registry/waiters.ts`).
+ * K5  Nothing is committed of a run that was given up, however late its attempt ends (`registry/given-up.ts`).
  *
  * With a foreign stream server the transaction reserves; `foreign-forks.ts` goes on from there.
  */
@@ -16,11 +17,13 @@ import { type EntityUrl, type OperationId, operationId, type StreamPath, typeOf 
 import type { Begun, ForkBatch, ForkItem, ForkVerdict, ForkWaits } from '../domain/operations.js'
 import type { Transaction } from '../registry/database.js'
 import type { SubtreeBounds } from '../registry/forking.js'
+import { isGivenUp } from '../registry/given-up.js'
 import { findOutcomes, lockOperations, recordOutcomes } from '../registry/operations.js'
 import { forgetWaiter, recordWaiter } from '../registry/waiters.js'
 import { insertPlanned, NameTaken, type PlannedFork } from './fork-copies.js'
 import { type Active, type Finding, type ForkLook, type Found, LookAgain, lookAt, type RootAtCut } from './fork-findings.js'
 import { type ForkGround, groundOf } from './fork-ground.js'
+import { givenUp } from './outcomes.js'
 import type { CheckedFork, Parts } from './parts.js'
 import { withPayloads } from './payloads.js'
 import { makePrincipals } from './principals.js'
@@ -28,6 +31,8 @@ import { tracedBatch } from './tracing.js'
 import { travelling, withBoundedList } from './travelling.js'
 
 export interface ForkAttempt extends ForkBatch {
+  /** Of the workflow; absent where its request makes the attempt. */
+  readonly run?: string
   /** Who waits, where somebody must: a workflow with one fork that is in no haste. */
   readonly waiter?: { readonly workflowId: string /** The time is up: nobody waits any more. */; readonly isLast: boolean }
 }
@@ -107,7 +112,11 @@ async function attempted(parts: Parts, attempt: ForkAttempt, asked: readonly Ask
     parts,
     asked.flatMap(({ answer }) => (answer instanceof AgentsError ? [] : [answer])),
   )
-  const { begun, made } = await parts.database.transaction((tx) => attemptIn(tx, { parts, ground, attempt, asked, taken }))
+  const { begun, made } = await parts.database.transaction(async (tx) => {
+    const attempted = await attemptIn(tx, { parts, ground, attempt, asked, taken })
+    if (await isGivenUp(tx, attempt.operationId, attempt.run)) throw givenUp(attempt.operationId) // K5
+    return attempted
+  })
   if (begun.state !== 'done') return begun
   ground.announce(made)
   parts.deliver(attempt.operationId, begun.verdicts)

@@ -1,3 +1,5 @@
+import { ApplicationFailure } from '@temporalio/activity'
+import type { OperationId } from '../domain/ids.js'
 import type { Verdict } from '../domain/operations.js'
 import { findOutcome } from '../registry/operations.js'
 import type { Operation } from './foreign-streams.js'
@@ -8,6 +10,9 @@ export interface OutcomeActivities {
   /** What the operation has answered, as it travels; null where it has not been carried out. */
   findVerdicts(operation: Operation): Promise<readonly Verdict[] | null>
 }
+
+/** What an attempt at an operation fails with that comes too late (`registry/given-up.ts`). */
+export const givenUp = (id: OperationId): ApplicationFailure => ApplicationFailure.nonRetryable(`operation ${id} was given up`)
 
 export const outcomeActivities = ({ database }: Pick<Parts, 'database'>): OutcomeActivities => ({
   async findVerdicts({ operationId }) {

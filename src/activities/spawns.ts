@@ -6,23 +6,31 @@
  * A3  With streams in Postgres everything is one transaction: a crash leaves nothing or all of it.
  * A4  With a foreign stream server the rows are reserved first (nobody sees them), then the streams are made, then all become visible at once.
  *     A crash in between is continued or undone by the workflow; what an operation reserved is found by its id.
+ * A5  Nothing is committed of a run that was given up; who gives one up waits for the attempt under way (`registry/given-up.ts`).
  */
 import { AgentsError, errors } from '../domain/errors.js'
 import { type EntityUrl, mainStream, typeOf } from '../domain/ids.js'
 import type { Begun, SpawnBatch, SpawnItem, SpawnVerdict } from '../domain/operations.js'
 import type { SpawnPlan } from '../domain/spawn-plan.js'
+import { isGivenUp } from '../registry/given-up.js'
 import { findOutcome, insertPayloads, operationTransaction, recordOutcome } from '../registry/operations.js'
 import { foreignStreamsRow } from './foreign-streams.js'
 import { createTogether, insertRows } from './new-entities.js'
+import { givenUp } from './outcomes.js'
 import type { Parts } from './parts.js'
 import { withPayloads } from './payloads.js'
 import { completePrincipal } from './principals.js'
 import { tracedBatch } from './tracing.js'
 import { travelling } from './travelling.js'
 
+export interface SpawnAttempt extends SpawnBatch {
+  /** Of the workflow; absent where its request makes the attempt. */
+  readonly run?: string
+}
+
 export interface SpawnActivities {
   /** Everything, or (with a foreign stream server) the reservation. Idempotent by `operationId`. */
-  createEntities(batch: SpawnBatch): Promise<Begun<SpawnVerdict>>
+  createEntities(attempt: SpawnAttempt): Promise<Begun<SpawnVerdict>>
 }
 
 export const spawnActivities = (parts: Parts): SpawnActivities => ({
@@ -38,7 +46,7 @@ const spanAttributesOf = ({ url, parent }: SpawnItem) => ({
   ...(parent === undefined ? {} : { 'electric_agents.entity.parent': parent }),
 })
 
-async function createEntities(parts: Parts, batch: SpawnBatch): Promise<Begun<SpawnVerdict>> {
+async function createEntities(parts: Parts, batch: SpawnAttempt): Promise<Begun<SpawnVerdict>> {
   const items = await withPayloads(parts, batch.items)
   const [answers, newcomers] = await Promise.all([
     Promise.all(items.map((item, index) => parts.rules.planSpawn(item, `${batch.operationId}/${index}`))),
@@ -56,7 +64,7 @@ const isPlan = (answer: Answer): answer is SpawnPlan => !(answer instanceof Agen
 
 async function carryOut(
   parts: Parts,
-  batch: SpawnBatch,
+  batch: SpawnAttempt,
   answers: readonly Answer[],
   callers: readonly SpawnPlan[],
 ): Promise<Begun<SpawnVerdict>> {
@@ -66,11 +74,13 @@ async function carryOut(
     batch.operationId, // A1
     async (tx): Promise<Begun<SpawnVerdict> & { readonly spawned?: ReadonlySet<string> }> => {
       const plans = uniquePlans([...answers.filter(isPlan), ...callers])
-      const [done, created] = await Promise.all([
+      const [late, done, created] = await Promise.all([
+        isGivenUp(tx, batch.operationId, batch.run), // A5
         findOutcome<SpawnVerdict>(tx, batch.operationId),
         appends.kind === 'transaction' ? createTogether(tx, appends, plans, { unlessDone: batch.operationId }) : null,
       ])
       if (done !== null) return { state: 'done', verdicts: done }
+      if (late) throw givenUp(batch.operationId)
       if (created !== null) {
         const verdicts = verdictsOf(batch, answers, created.spawned, tx.txid)
         tx.last(() => Promise.all([created.finish(), recordOutcome(tx, batch.operationId, verdicts)]))

@@ -53,7 +53,8 @@ export async function forkSubtree(batch: ForkBatch): Promise<readonly ForkVerdic
 }
 
 async function carriedOut(batch: ForkBatch, undo: Compensations): Promise<readonly ForkVerdict[]> {
-  undo.add(() => always.dropForks({ operationId: batch.operationId }))
+  const { runId: run } = workflowInfo()
+  undo.add(() => always.dropForks({ operationId: batch.operationId, run }))
   const begun = await begunBy(batch, undo)
   if (begun.state === 'done') return begun.verdicts
   const { copyStreams } = steps()
@@ -64,11 +65,11 @@ async function carriedOut(batch: ForkBatch, undo: Compensations): Promise<readon
 
 /** Up to the look that nobody has to wait after. */
 async function begunBy(batch: ForkBatch, undo: Compensations): Promise<Begun<ForkVerdict>> {
-  const { workflowId } = workflowInfo()
+  const { workflowId, runId: run } = workflowInfo()
   const [only] = batch.items
-  if (batch.items.length !== 1 || only?.hasty === true) return begunAtOnce(await local.forkEntities(batch))
+  if (batch.items.length !== 1 || only?.hasty === true) return begunAtOnce(await local.forkEntities({ ...batch, run }))
   const changes = new Changes()
-  const look = (isLast: boolean) => local.forkEntities({ ...batch, waiter: { workflowId, isLast } })
+  const look = (isLast: boolean) => local.forkEntities({ ...batch, run, waiter: { workflowId, isLast } })
   undo.add(() => always.forgetWaiter({ workflowId }))
   const first = await look(false)
   if (first.state !== 'waits') return first

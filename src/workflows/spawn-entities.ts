@@ -1,4 +1,4 @@
-import { ActivityCancellationType, CancellationScope, proxyActivities, proxyLocalActivities } from '@temporalio/workflow'
+import { ActivityCancellationType, CancellationScope, proxyActivities, proxyLocalActivities, workflowInfo } from '@temporalio/workflow'
 import type { ForeignSpawnActivities } from '../activities/foreign-streams.js'
 import type { SpawnActivities } from '../activities/spawns.js'
 import type { SpawnBatch, SpawnVerdict } from '../domain/operations.js'
@@ -40,8 +40,9 @@ export async function spawnEntities(batch: SpawnBatch): Promise<readonly SpawnVe
 /** Up to the moment in which the entities exist. Null: their first messages are still to be landed. */
 async function create(batch: SpawnBatch, undo: Compensations): Promise<readonly SpawnVerdict[] | null> {
   const { operationId } = batch
-  undo.add(() => always.dropReservations({ operationId }))
-  const begun = await local.createEntities(batch)
+  const { runId: run } = workflowInfo()
+  undo.add(() => always.dropReservations({ operationId, run }))
+  const begun = await local.createEntities({ ...batch, run })
   if (begun.state === 'done') return begun.verdicts
   undo.add(() => always.dropStreams({ operationId }))
   const { createStreams, activateEntities } = steps()

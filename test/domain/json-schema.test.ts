@@ -107,6 +107,13 @@ describe('validating a value', () => {
     expect(messages({ enum: ['1'] }, 1)).toEqual(['/ must be equal to one of the allowed values'])
   })
 
+  it('tells the patterns of one schema apart', () => {
+    const schema = { properties: { a: { pattern: '^a$' }, b: { pattern: '^b$' } } }
+
+    expect(messages(schema, { a: 'a', b: 'b' })).toEqual([])
+    expect(messages(schema, { a: 'b', b: 'a' })).toEqual(['/a must match pattern "^a$"', '/b must match pattern "^b$"'])
+  })
+
   it('decides patterns that only look dangerous', () => {
     expect(messages({ pattern: '^(ab)+$' }, 'ababab')).toEqual([])
     expect(messages({ pattern: '^[\\w-.]+$' }, 'a-b.c')).toEqual([])

@@ -7,6 +7,7 @@
 import { errors } from '../domain/errors.js'
 import type { Database } from '../registry/database.js'
 import { type DeadLetter, findDeadLetter, type LetterPage, listDeadLetters, resolveDeadLetter, setBack } from '../registry/dead-letters.js'
+import type { Portion } from '../registry/portions.js'
 import { linksOf } from '../registry/subscriptions.js'
 import { lockSubscription } from '../registry/wakes.js'
 import { firstPending } from './wake-progress.js'
@@ -21,7 +22,7 @@ export class DeadLetters {
     this.#waking = waking
   }
 
-  async list(page: LetterPage): Promise<readonly DeadLetter[]> {
+  async list(page: LetterPage): Promise<Portion<DeadLetter>> {
     return await listDeadLetters(this.#database, page)
   }
 

@@ -90,6 +90,12 @@ export const limitDefinitions = {
     what: 'Memory for the beginnings of streams in Postgres that were read lately; their ends are asked for by every read.',
   },
   maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
+  maxListPortionBytes: {
+    default: 4 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_LIST_PORTION_BYTES',
+    what: 'Stored bytes of the rows of a list that are held at once, and one row beyond; a longer list is sent while it is read.',
+  },
   maxListedRunners: { default: 1_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_RUNNERS', what: 'Rows of one list of runners.' },
   maxListedClaims: {
     default: 1_000,

@@ -117,8 +117,9 @@ export class Runners {
   }
 
   /** The caller's own, newest first. */
-  async list(caller: Principal, owner: string | undefined): Promise<Runner[]> {
-    return await listRunners(this.#options.database, ownerOf(caller, owner), this.#options.limits.maxListedRunners)
+  list(caller: Principal, owner: string | undefined): AsyncGenerator<readonly Runner[]> {
+    const { database, limits } = this.#options
+    return listRunners(database, ownerOf(caller, owner), { limit: limits.maxListedRunners, maxBytes: limits.maxListPortionBytes })
   }
 
   /** 404, 403. */

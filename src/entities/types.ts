@@ -107,10 +107,11 @@ export class EntityTypes {
   }
 
   /** The types that `principal` may spawn or manage, by name. */
-  async visibleTo(principal: Principal): Promise<EntityType[]> {
-    const all = await listEntityTypes(this.#database)
-    const allowed = await Promise.all(all.map((registered) => isAllowed(principal, 'spawn', registered, { inListing: true })))
-    return all.filter((_, index) => allowed[index]).map(({ type }) => type)
+  async *visibleTo(principal: Principal): AsyncGenerator<readonly EntityType[]> {
+    for await (const some of listEntityTypes(this.#database, this.#options.limits.maxListPortionBytes)) {
+      const allowed = await Promise.all(some.map((registered) => isAllowed(principal, 'spawn', registered, { inListing: true })))
+      yield some.filter((_, index) => allowed[index]).map(({ type }) => type)
+    }
   }
 
   /** The built-in type exists from the start of the server (spec/01 §3). */

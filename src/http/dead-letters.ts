@@ -77,19 +77,20 @@ interface AtLetter {
   readonly Params: { readonly wakeId: string }
 }
 
-export function deadLetterRoutes(app: FastifyInstance, { database, directory, dispatch }: Parts): void {
+export function deadLetterRoutes(app: FastifyInstance, { database, directory, dispatch, limits }: Parts): void {
   app.get('/_electric/dead-letters', { config: { documentation: listing } }, async (request, reply) => {
     const cursor = queryValue(request.query, 'cursor')
     const limit = pageLimit(queryValue(request.query, 'limit'), usualPage, maxPage)
     const visibility = visibilityTo(request.principal)
-    const page = await dispatch.deadLetters.list({
+    const { rows, isFull } = await dispatch.deadLetters.list({
       visibility,
       limit,
+      maxBytes: limits.maxListPortionBytes,
       ...(cursor === undefined ? {} : { after: positionIn(cursor, position) }),
     })
-    const last = page.length === limit ? page.at(-1) : undefined
+    const last = isFull || rows.length === limit ? rows.at(-1) : undefined
     if (last !== undefined) reply.header(cursorHeader, cursorOf({ failed_us: last.failed_us, wake_id: last.wake_id }))
-    return await reply.send(page.map(shown))
+    return await reply.send(rows.map(shown))
   })
 
   app.post<AtLetter>('/_electric/dead-letters/:wakeId/redeliver', { config: { documentation: redelivering } }, async (request) => {

@@ -4,6 +4,7 @@ import type { EntityUrl } from '../domain/ids.js'
 import type { Visibility } from '../domain/principals.js'
 import { nothingAcked } from '../domain/subscriptions.js'
 import { type Queryable, sql, type Transaction } from './database.js'
+import { type Portion, portionOf } from './portions.js'
 
 const letterRow = z.object({
   wake_id: z.string(),
@@ -35,25 +36,35 @@ export interface LetterPage {
   /** Whose entities, and whose subscriptions. */
   readonly visibility: Visibility
   readonly limit: number
+  /** Where a page ends before its `limit`. */
+  readonly maxBytes: number
   readonly after?: LetterPosition | undefined
 }
 
 /** The latest first. Index: wake_notifications_dead. */
-export async function listDeadLetters(queryable: Queryable, { visibility, limit, after }: LetterPage): Promise<DeadLetter[]> {
+export async function listDeadLetters(queryable: Queryable, page: LetterPage): Promise<Portion<DeadLetter>> {
+  const { visibility, limit, maxBytes, after } = page
   const owner = visibility.sees === 'own' ? visibility.owner : null
   const { rows } = await queryable.query(sql`
-    SELECT n.wake_id, n.subscription_id, n.generation, n.entity_url, n.target_type, n.target_runner_id, n.target_webhook_url, n.runner_wake_stream,
-           n.last_error, n.attempts, n.acked_before, n.created_at, n.resolved_at, (extract(epoch FROM n.resolved_at) * 1000000)::int8 AS failed_us
-      FROM wake_notifications n
-     WHERE n.tenant_id = ${queryable.tenant} AND n.delivery_status = 'failed'
-       AND (${after?.failed_us ?? null}::int8 IS NULL
-            OR (n.resolved_at, n.wake_id) < ('epoch'::timestamptz + ${after?.failed_us ?? null}::int8 * interval '1 microsecond', ${after?.wake_id ?? null}::text COLLATE "C"))
-       AND (${visibility.sees === 'all'}
-            OR EXISTS (SELECT FROM entities e WHERE e.tenant_id = n.tenant_id AND e.url = n.entity_url AND e.created_by = ${owner})
-            OR EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = n.tenant_id AND s.id = n.subscription_id AND s.created_by = ${owner}))
-     ORDER BY n.resolved_at DESC, n.wake_id DESC
-     LIMIT ${limit}`)
-  return rows.map((row) => letterRow.parse(row))
+    SELECT *
+      FROM (SELECT f.*, sum(weight) OVER (ORDER BY resolved_at DESC, wake_id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+              FROM (SELECT n.wake_id, n.subscription_id, n.generation, n.entity_url, n.target_type, n.target_runner_id, n.target_webhook_url,
+                           n.runner_wake_stream, n.last_error, n.attempts, n.acked_before, n.created_at, n.resolved_at,
+                           (extract(epoch FROM n.resolved_at) * 1000000)::int8 AS failed_us,
+                           coalesce(pg_column_size(n.acked_before), 0)
+                           * CASE WHEN pg_column_compression(n.acked_before) IS NULL THEN 1 ELSE 100 END::float8 AS weight
+                      FROM wake_notifications n
+                     WHERE n.tenant_id = ${queryable.tenant} AND n.delivery_status = 'failed'
+                       AND (${after?.failed_us ?? null}::int8 IS NULL
+                            OR (n.resolved_at, n.wake_id) < ('epoch'::timestamptz + ${after?.failed_us ?? null}::int8 * interval '1 microsecond', ${after?.wake_id ?? null}::text COLLATE "C"))
+                       AND (${visibility.sees === 'all'}
+                            OR EXISTS (SELECT FROM entities e WHERE e.tenant_id = n.tenant_id AND e.url = n.entity_url AND e.created_by = ${owner})
+                            OR EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = n.tenant_id AND s.id = n.subscription_id AND s.created_by = ${owner}))
+                     ORDER BY n.resolved_at DESC, n.wake_id DESC
+                     LIMIT ${limit}) f) w
+     WHERE before IS NULL OR before < ${maxBytes}::float8
+     ORDER BY resolved_at DESC, wake_id DESC`)
+  return portionOf(rows, maxBytes, (row) => letterRow.parse(row))
 }
 
 export async function findDeadLetter(

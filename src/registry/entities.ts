@@ -16,6 +16,7 @@ import { effectiveSchemas } from '../domain/entity-types.js'
 import { type EntityUrl, mainStream, type PrincipalUrl } from '../domain/ids.js'
 import type { Visibility } from '../domain/principals.js'
 import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
+import { onlyPortion, type Portion, portionOf, portionsFrom } from './portions.js'
 
 /** An entity without the schema copies, which only few callers need and which can be large. */
 export type EntityHead = Omit<Entity, 'inbox_schemas' | 'state_schemas'>
@@ -115,7 +116,9 @@ export interface EntityFilter {
   readonly created_by?: string
   readonly limit: number
   /** The last entity of the page before. */
-  readonly after?: EntityPosition
+  readonly after?: EntityPosition | undefined
+  /** The last entity of this page. */
+  readonly until?: EntityPosition | undefined
 }
 
 export interface EntityPosition {
@@ -123,11 +126,73 @@ export interface EntityPosition {
   readonly url: string
 }
 
-/** Entities that match all members of `filter`, newest first, then by URL. */
-export async function listEntities(queryable: Queryable, filter: EntityFilter, visibility: Visibility): Promise<EntityHead[]> {
+export interface EntityList {
+  readonly portions: AsyncGenerator<readonly EntityHead[]>
+  /** Where the list ends before its end: it has as many entities as were asked for. */
+  readonly last: EntityPosition | undefined
+}
+
+/**
+ * Entities that match all members of `filter`, newest first, then by URL.
+ * A list of several portions knows its last entity from the beginning, and keeps to it: an entity that comes meanwhile pushes none behind the cursor.
+ */
+export async function listEntities(
+  queryable: Queryable,
+  filter: EntityFilter,
+  visibility: Visibility,
+  maxBytes: number,
+): Promise<EntityList> {
+  const first = await readPortion(queryable, filter, visibility, maxBytes)
+  if (first.rows.length === filter.limit) return { portions: onlyPortion(first), last: first.rows.at(-1) }
+  if (!first.isFull) return { portions: onlyPortion(first), last: undefined }
+  const last = await findLast(queryable, filter, visibility)
+  const atMost = last === undefined ? filter.limit : Number.POSITIVE_INFINITY
+  const read = async (after: EntityPosition, limit: number) =>
+    await readPortion(queryable, { ...filter, after, until: last, limit }, visibility, maxBytes)
+  return { portions: portionsFrom(first, atMost, read), last }
+}
+
+async function readPortion(
+  queryable: Queryable,
+  filter: EntityFilter,
+  visibility: Visibility,
+  maxBytes: number,
+): Promise<Portion<EntityHead>> {
   const owner = visibility.sees === 'own' ? visibility.owner : null
   const { rows } = await queryable.query(sql`
-    SELECT url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, created_at, updated_at
+    SELECT url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, created_at, updated_at, weight
+      FROM (SELECT f.*, sum(weight) OVER (ORDER BY created_at DESC, url ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+              FROM (SELECT url, type, status, dispatch_policy, tags, spawn_args, sandbox, parent, created_by, type_revision, created_at, updated_at,
+                           (pg_column_size(spawn_args) + pg_column_size(tags) + coalesce(pg_column_size(dispatch_policy), 0)
+                            + coalesce(pg_column_size(sandbox), 0))
+                           * CASE WHEN coalesce(pg_column_compression(spawn_args), pg_column_compression(tags),
+                                                pg_column_compression(dispatch_policy), pg_column_compression(sandbox)) IS NULL THEN 1 ELSE 100 END::float8 AS weight
+                      FROM entities
+                     WHERE tenant_id = ${queryable.tenant} AND reserved_by IS NULL
+                       AND (${filter.type ?? null}::text IS NULL OR type = ${filter.type ?? null})
+                       AND (${filter.status ?? null}::text IS NULL OR status = ${filter.status ?? null})
+                       AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})
+                       AND (${filter.created_by ?? null}::text IS NULL OR created_by = ${filter.created_by ?? null})
+                       AND (${visibility.sees === 'all'} OR created_by = ${owner})
+                       AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at <= ${filter.after?.created_at ?? null}) -- where the index scan begins
+                       AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at < ${filter.after?.created_at ?? null}
+                            OR (created_at = ${filter.after?.created_at ?? null} AND url > ${filter.after?.url ?? null}))
+                       AND (${filter.until?.created_at ?? null}::int8 IS NULL OR created_at > ${filter.until?.created_at ?? null}
+                            OR (created_at = ${filter.until?.created_at ?? null} AND url <= ${filter.until?.url ?? null}))
+                     ORDER BY created_at DESC, url
+                     LIMIT ${filter.limit}) f) w
+     WHERE before IS NULL OR before < ${maxBytes}::float8
+     ORDER BY created_at DESC, url`)
+  return portionOf(rows, maxBytes, (row) => headRow.parse(row))
+}
+
+const positionRow: z.ZodType<EntityPosition> = z.object({ created_at: z.number(), url: z.string() })
+
+/** The last one of as many as `filter` asks for. */
+async function findLast(queryable: Queryable, filter: EntityFilter, visibility: Visibility): Promise<EntityPosition | undefined> {
+  const owner = visibility.sees === 'own' ? visibility.owner : null
+  const { rows } = await queryable.query(sql`
+    SELECT created_at, url
       FROM entities
      WHERE tenant_id = ${queryable.tenant} AND reserved_by IS NULL
        AND (${filter.type ?? null}::text IS NULL OR type = ${filter.type ?? null})
@@ -135,10 +200,9 @@ export async function listEntities(queryable: Queryable, filter: EntityFilter, v
        AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})
        AND (${filter.created_by ?? null}::text IS NULL OR created_by = ${filter.created_by ?? null})
        AND (${visibility.sees === 'all'} OR created_by = ${owner})
-       AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at <= ${filter.after?.created_at ?? null}) -- where the index scan begins
        AND (${filter.after?.created_at ?? null}::int8 IS NULL OR created_at < ${filter.after?.created_at ?? null}
             OR (created_at = ${filter.after?.created_at ?? null} AND url > ${filter.after?.url ?? null}))
      ORDER BY created_at DESC, url
-     LIMIT ${filter.limit}`)
-  return rows.map((row) => headRow.parse(row))
+    OFFSET ${filter.limit - 1} LIMIT 1`)
+  return rows[0] === undefined ? undefined : positionRow.parse(rows[0])
 }

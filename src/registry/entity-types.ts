@@ -4,6 +4,7 @@ import type { DispatchPolicy, EntityType, JsonSchema, SchemaMap, SlashCommand, W
 import type { TypeDefinition } from '../domain/entity-types.js'
 import type { PrincipalUrl } from '../domain/ids.js'
 import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
+import { type Portion, portionOf, portionsFrom } from './portions.js'
 
 export interface RegisteredType {
   readonly type: EntityType
@@ -39,14 +40,34 @@ export async function findEntityTypes(queryable: Queryable, names: readonly stri
   return new Map(rows.map(registered).map((found) => [found.type.name, found]))
 }
 
+/** More than there are. */
+const allTypes = 2 ** 31
+
 /** All types, by name. */
-export async function listEntityTypes(queryable: Queryable): Promise<RegisteredType[]> {
+export async function* listEntityTypes(queryable: Queryable, maxBytes: number): AsyncGenerator<readonly RegisteredType[]> {
+  const first = await readPortion(queryable, maxBytes, null, allTypes)
+  yield* portionsFrom(first, allTypes, async ({ type }, limit) => await readPortion(queryable, maxBytes, type.name, limit))
+}
+
+async function readPortion(queryable: Queryable, maxBytes: number, after: string | null, limit: number): Promise<Portion<RegisteredType>> {
   const { rows } = await queryable.query(sql`
     SELECT t.*, ARRAY(SELECT m.principal FROM entity_type_managers m WHERE m.tenant_id = t.tenant_id AND m.entity_type = t.name) AS managers
-      FROM entity_types t
-     WHERE t.tenant_id = ${queryable.tenant}
+      FROM (SELECT f.*, sum(weight) OVER (ORDER BY name ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+              FROM (SELECT *,
+                           (octet_length(description) + coalesce(pg_column_size(creation_schema), 0) + coalesce(pg_column_size(inbox_schemas), 0)
+                            + coalesce(pg_column_size(state_schemas), 0) + coalesce(pg_column_size(slash_commands), 0)
+                            + coalesce(pg_column_size(externally_writable_collections), 0) + coalesce(pg_column_size(default_dispatch_policy), 0))
+                           * CASE WHEN coalesce(pg_column_compression(creation_schema), pg_column_compression(inbox_schemas),
+                                                pg_column_compression(state_schemas), pg_column_compression(slash_commands),
+                                                pg_column_compression(externally_writable_collections), pg_column_compression(default_dispatch_policy))
+                                       IS NULL THEN 1 ELSE 100 END::float8 AS weight
+                      FROM entity_types
+                     WHERE tenant_id = ${queryable.tenant} AND (${after}::text IS NULL OR name > ${after}::text COLLATE "C")
+                     ORDER BY name
+                     LIMIT ${limit}::int8) f) t
+     WHERE before IS NULL OR before < ${maxBytes}::float8
      ORDER BY t.name`)
-  return rows.map(registered)
+  return portionOf(rows, maxBytes, registered)
 }
 
 /** Registrations and amendments of one name take turns until the transaction ends, also while the name is still free. */

@@ -5,6 +5,7 @@ import type { Diagnostics } from '../domain/runner-health.js'
 import { type AdvertisedProfile, type Runner, type RunnerAdminStatus, runnerAdminStatuses, runnerKinds } from '../domain/runners.js'
 import type { SandboxProfile } from '../domain/sandbox.js'
 import { keyed, type Queryable, type Row, sql, type Transaction } from './database.js'
+import { type Portion, portionOf, portionsFrom } from './portions.js'
 
 /** Checked when it was stored; not walked again on each read. */
 const stored = <Value>() => z.unknown() as unknown as z.ZodType<Value>
@@ -43,13 +44,37 @@ export async function findRunnersByWakeStream(queryable: Queryable, paths: reado
 }
 
 /** Newest first. Index: runners_of_owner. */
-export async function listRunners(queryable: Queryable, owner: PrincipalUrl, limit: number): Promise<Runner[]> {
+export async function* listRunners(
+  queryable: Queryable,
+  owner: PrincipalUrl,
+  { limit, maxBytes }: { readonly limit: number; readonly maxBytes: number },
+): AsyncGenerator<readonly Runner[]> {
+  const first = await readPortion(queryable, owner, maxBytes, null, limit)
+  yield* portionsFrom(first, limit, async ({ id }, rows) => await readPortion(queryable, owner, maxBytes, id, rows))
+}
+
+/** `after`: a runner is never removed, nor born again; its place is found exactly, which its date in JavaScript does not tell. */
+async function readPortion(
+  queryable: Queryable,
+  owner: PrincipalUrl,
+  maxBytes: number,
+  after: string | null,
+  limit: number,
+): Promise<Portion<Runner>> {
   const { rows } = await queryable.query(sql`
-    SELECT * FROM runners
-     WHERE tenant_id = ${queryable.tenant} AND owner_principal = ${owner}
-     ORDER BY created_at DESC, id
-     LIMIT ${limit}`)
-  return rows.map((row) => runnerRow.parse(row))
+    SELECT *
+      FROM (SELECT f.*, sum(weight) OVER (ORDER BY created_at DESC, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+              FROM (SELECT r.*, (pg_column_size(r.sandbox_profiles) + octet_length(r.label))
+                                * CASE WHEN pg_column_compression(r.sandbox_profiles) IS NULL THEN 1 ELSE 100 END::float8 AS weight
+                      FROM runners r
+                      LEFT JOIN runners a ON a.tenant_id = r.tenant_id AND a.id = ${after}::text COLLATE "C"
+                     WHERE r.tenant_id = ${queryable.tenant} AND r.owner_principal = ${owner}
+                       AND (a.id IS NULL OR r.created_at < a.created_at OR (r.created_at = a.created_at AND r.id > a.id))
+                     ORDER BY r.created_at DESC, r.id
+                     LIMIT ${limit}) f) w
+     WHERE before IS NULL OR before < ${maxBytes}::float8
+     ORDER BY created_at DESC, id`)
+  return portionOf(rows, maxBytes, (row) => runnerRow.parse(row))
 }
 
 export interface RunnerRegistration extends Pick<Runner, 'id' | 'owner_principal' | 'label' | 'kind' | 'admin_status' | 'wake_stream'> {

@@ -6,6 +6,7 @@ import { publicEntity } from '../../entities/public.js'
 import { type EntityFilter, type EntityPosition, listEntities } from '../../registry/entities.js'
 import { entities } from '../answers.js'
 import type { RouteDocumentation } from '../documentation.js'
+import { sendList } from '../lists.js'
 import { cursorOf, pageLimit, positionIn } from '../paging.js'
 import type { Parts } from '../parts.js'
 import { queryValue } from '../urls.js'
@@ -39,10 +40,10 @@ const documentation: RouteDocumentation = {
 export function listRoute(app: FastifyInstance, { database, limits }: Parts): void {
   app.get('/_electric/entities', { config: { documentation } }, async (request, reply) => {
     const filter = filterOf(request, limits.maxListedEntities)
-    const found = matchesNothing(filter) ? [] : await listEntities(database, filter, visibilityTo(request.principal))
-    const last = found.length === filter.limit ? found.at(-1) : undefined
+    if (matchesNothing(filter)) return reply.send([])
+    const { portions, last } = await listEntities(database, filter, visibilityTo(request.principal), limits.maxListPortionBytes)
     if (last !== undefined) reply.header(cursorHeader, cursorOf({ created_at: last.created_at, url: last.url }))
-    return reply.send(found.map(publicEntity))
+    return await sendList(reply, portions, publicEntity)
   })
 }
 

@@ -6,6 +6,7 @@ import { publicType } from '../../entities/public.js'
 import type { RegisteredType } from '../../registry/entity-types.js'
 import { entityType, entityTypes as entityTypeList } from '../answers.js'
 import type { RouteDocumentation } from '../documentation.js'
+import { sendList } from '../lists.js'
 import type { Parts } from '../parts.js'
 import { amendmentBody, registrationBody } from './bodies.js'
 
@@ -69,8 +70,10 @@ export function entityTypeRoutes(app: FastifyInstance, { directory, entityTypes 
     return found
   }
 
-  app.get(types, { config: { documentation: documentation.list } }, async (request) =>
-    (await entityTypes.visibleTo(request.principal)).map(publicType),
+  app.get(
+    types,
+    { config: { documentation: documentation.list } },
+    async (request, reply) => await sendList(reply, entityTypes.visibleTo(request.principal), publicType),
   )
 
   app.post(types, { config: { documentation: documentation.register } }, async (request, reply) => {

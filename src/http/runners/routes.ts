@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { RunnerAdminStatus } from '../../domain/runners.js'
 import { publicHealth, publicRunner, publicSeenRunner } from '../../entities/public-runners.js'
 import type { RouteDocumentation } from '../documentation.js'
+import { sendList } from '../lists.js'
 import type { Parts } from '../parts.js'
 import { decodedParam, queryValue } from '../urls.js'
 import { heartbeatBody, registeredRunner, registrationBody, runner, runnerHealth, runners as runnerList, seenRunner } from './bodies.js'
@@ -72,8 +73,11 @@ export function runnerRoutes(app: FastifyInstance, { runners }: Parts): void {
     return await reply.code(201).send({ ...publicRunner(registered.runner), wake_stream_offset: registered.wake_stream_offset })
   })
 
-  app.get(base, { config: { documentation: documentation.list } }, async (request) =>
-    (await runners.list(request.principal, queryValue(request.query, 'owner_principal'))).map(publicRunner),
+  app.get(
+    base,
+    { config: { documentation: documentation.list } },
+    async (request, reply) =>
+      await sendList(reply, runners.list(request.principal, queryValue(request.query, 'owner_principal')), publicRunner),
   )
 
   app.get<AtRunner>(`${base}/:id`, { config: { documentation: documentation.read } }, async (request) =>

@@ -3,7 +3,6 @@
  * Refusals of the stream layer are `text/plain`; those of `access` go through the house's error envelope.
  */
 import { isUtf8 } from 'node:buffer'
-import type { ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AgentsError } from '../../domain/errors.js'
@@ -23,6 +22,7 @@ import type {
   StreamStore,
 } from '../../streams/store.js'
 import { allowCrossOrigin, streamSecurityHeaders } from '../cors.js'
+import { cutOffWhenStalled } from '../stalled.js'
 import { isRefusal, parseAppend, parseCreate, streamPathOf } from './requests.js'
 
 export interface StreamRouteParts {
@@ -226,13 +226,6 @@ async function read(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
 const mayStall = ({ body }: ReadResponse): boolean => body !== null && !(body instanceof Buffer && body.length < smallBytes)
 
 const smallBytes = 16 * 1024
-
-/** Nothing is sent for `ms` although something waits to be. A reader that has taken all there is waits for us, however long. */
-function cutOffWhenStalled(response: ServerResponse, ms: number): void {
-  response.setTimeout(ms, () => {
-    if (response.writableLength > 0) response.destroy()
-  })
-}
 
 /** Without the members that are null. */
 function given<Names extends string>(values: Readonly<Record<Names, string | null>>): Partial<Record<Names, string>> {

@@ -1,3 +1,4 @@
+import { promisify } from 'node:util'
 import { Outbound } from '../../../src/dispatch/outbound.js'
 import { outboundPolicy } from '../../../src/dispatch/outbound-policy.js'
 import { PostgresPipeline } from '../../../src/dispatch/postgres-pipeline.js'
@@ -34,6 +35,8 @@ export interface RegistryServer {
   readonly types: EntityTypes
   send(method: string, path: string, sent?: unknown, as?: string): Promise<Answer>
   register(sent: object, as?: string): Promise<Answer>
+  /** Open connections of clients. */
+  connections(): Promise<number>
   close(): Promise<void>
 }
 
@@ -137,6 +140,7 @@ export async function registryServer(
     types,
     send,
     register: async (sent, as) => await send('POST', '/_electric/entity-types', sent, as),
+    connections: async () => await promisify(server.app.server.getConnections.bind(server.app.server))(),
     close: async () => {
       await server.close()
       await outbound.close()

@@ -7,7 +7,7 @@ import { nextCursor } from '../protocol/cursor.js'
 import * as refusals from '../protocol/refusals.js'
 import type { ReadRequest, ReadResponse, StreamRefusal } from '../store.js'
 import type { Opening } from './opening.js'
-import { beyondAll, type Chunk, joined, readChunk, renew, StreamVanished, type StreamView } from './reading.js'
+import { beyondAll, type Chunk, joined, readChunk, renew, type StreamEntries, StreamVanished, type StreamView } from './reading.js'
 import { eventStream } from './serving-events.js'
 import type { Watch, Watching } from './watching.js'
 
@@ -185,10 +185,6 @@ async function waitForData(
     const { view, entries } = read
     const end = entries.at(-1)?.end
     if (end !== undefined) {
-      const data = joined(
-        view,
-        entries.map((entry) => entry.data),
-      )
       return {
         status: 200,
         headers: {
@@ -197,11 +193,30 @@ async function waitForData(
           etag: etagOf(view, seen.tail, end),
           ...cursor,
         },
-        body: whole(view, data),
+        body: sharedBody(read),
       }
     }
     if (view.closed) return { status: 204, headers: { ...atTail(view), ...cursor }, body: null } // D2: read after it was seen closed, so nothing is left
   }
+}
+
+/** Lives as long as its read. */
+const bodies = new WeakMap<StreamEntries, Buffer>()
+
+/** One for all who share the read (watching W3). */
+function sharedBody(read: StreamEntries): Buffer {
+  const { view, entries } = read
+  const body =
+    bodies.get(read) ??
+    whole(
+      view,
+      joined(
+        view,
+        entries.map(({ data }) => data),
+      ),
+    )
+  bodies.set(read, body)
+  return body
 }
 
 /** Deleted under the reader: 410 while forks hold the path, else 404, also when another stream stands there by now. */

@@ -6,6 +6,7 @@
  *     if the stream differs from what the waiter saw. A change that nobody told is found by the poll of all watched streams.
  * W3  Waiters of one stream share one read per position; nothing is kept after it was handed out.
  * W4  A waiter holds no connection and no transaction; a stream is forgotten with its last watcher.
+ * W5  A shared read is handed to a portion of them in each turn of the event loop, in the order they asked: however many there are, others get through.
  *
  * A crash leaves nothing behind.
  */
@@ -35,7 +36,7 @@ interface Watched {
   /** Undefined: not looked up yet. Null: no such stream any more. */
   known: StreamView | null | undefined
   readonly waiters: Set<{ readonly seen: Seen; readonly wake: (waking: Waking) => void }>
-  readonly reads: Map<string, Promise<StreamEntries | null>>
+  readonly reads: Map<string, SharedRead>
 }
 
 export class Watching {
@@ -111,12 +112,14 @@ export class Watching {
   async entries(watched: Watched, id: number, after: number): Promise<StreamEntries | null> {
     const key = `${id}:${after}`
     const underway = watched.reads.get(key)
-    if (underway !== undefined) return await underway
-    const read = readEntries(this.#database, id, after).finally(() => {
-      if (watched.reads.get(key) === read) watched.reads.delete(key)
-    })
-    watched.reads.set(key, read)
-    return await read
+    if (underway !== undefined) return await underway.share()
+    const shared = new SharedRead(
+      readEntries(this.#database, id, after).finally(() => {
+        if (watched.reads.get(key) === shared) watched.reads.delete(key)
+      }),
+    )
+    watched.reads.set(key, shared)
+    return await shared.share()
   }
 
   #mark(watched: Iterable<Watched>): void {
@@ -193,6 +196,31 @@ export class Watching {
     await this.#wakeups.close()
   }
 }
+
+/** How many readers are handed a read in one turn: a few milliseconds of writing. */
+const portion = 64
+
+/** W5. */
+class SharedRead {
+  #turn: Promise<StreamEntries | null>
+  #places = portion
+
+  constructor(read: Promise<StreamEntries | null>) {
+    this.#turn = read
+  }
+
+  async share(): Promise<StreamEntries | null> {
+    if (this.#places === 0) {
+      this.#turn = this.#turn.then(inNextTurn)
+      this.#places = portion
+    }
+    this.#places -= 1
+    return await this.#turn
+  }
+}
+
+const inNextTurn = async (read: StreamEntries | null): Promise<StreamEntries | null> =>
+  await new Promise((resolve) => setImmediate(resolve, read))
 
 /** Whether a stream is no longer what a reader saw. What was looked up before the reader's own read is older, and no news. */
 function differs(known: StreamView | null | undefined, seen: Seen): boolean {

@@ -89,6 +89,12 @@ export const limitDefinitions = {
     env: 'ELECTRIC_AGENTS_KEPT_READ_BYTES',
     what: 'Memory for the beginnings of streams in Postgres that were read lately; their ends are asked for by every read.',
   },
+  maxHeldReadBytes: {
+    default: 256 * 1024 * 1024,
+    unit: 'bytes',
+    env: 'ELECTRIC_AGENTS_MAX_HELD_READ_BYTES',
+    what: 'Memory for what readers of streams have not taken yet, in one process; beyond it those that have stood still the longest are cut off.',
+  },
   maxListedEntities: { default: 10_000, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_LISTED_ENTITIES', what: 'Rows of one entity list.' },
   maxListPortionBytes: {
     default: 4 * 1024 * 1024,

@@ -3,7 +3,7 @@
  * Refusals of the stream layer are `text/plain`; those of `access` go through the house's error envelope.
  */
 import { isUtf8 } from 'node:buffer'
-import { Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AgentsError } from '../../domain/errors.js'
 import type { StreamPath } from '../../domain/ids.js'
@@ -23,6 +23,7 @@ import type {
 } from '../../streams/store.js'
 import { allowCrossOrigin, streamSecurityHeaders } from '../cors.js'
 import { cutOffWhenStalled } from '../stalled.js'
+import { HeldParts, inParts, sliceBytes } from './held.js'
 import { isRefusal, parseAppend, parseCreate, streamPathOf } from './requests.js'
 
 export interface StreamRouteParts {
@@ -36,7 +37,7 @@ export interface StreamRouteParts {
   readonly remove?: (path: StreamPath) => Promise<DeleteVerdict>
   /** Throws an `AgentsError` where the caller may not do this. Runs before the body is read. */
   readonly access: (request: FastifyRequest, path: StreamPath) => Promise<void>
-  readonly limits: Pick<Limits, 'maxStreamBodyBytes' | 'readStallMs'>
+  readonly limits: Pick<Limits, 'maxStreamBodyBytes' | 'readStallMs' | 'maxHeldReadBytes'>
   /** Where the world finds `path`: for `Location`. */
   readonly publicUrl: (path: string) => string
 }
@@ -47,6 +48,7 @@ const emptyBuffer = Buffer.alloc(0)
 export function streamRoutes(app: FastifyInstance, parts: StreamRouteParts): void {
   const contentTypes = new WeakMap<FastifyRequest, string>()
   const contentTypeSent = (request: FastifyRequest) => contentTypes.get(request)
+  const held = new HeldParts(parts.limits.maxHeldReadBytes)
   acceptAnyBody(app, parts.limits.maxStreamBodyBytes)
 
   app.addHook('onRequest', async (request, reply) => {
@@ -59,7 +61,7 @@ export function streamRoutes(app: FastifyInstance, parts: StreamRouteParts): voi
     await parts.access(request, path)
   })
 
-  for (const url of streamUrls) streamRoute(app, url, parts, contentTypeSent)
+  for (const url of streamUrls) streamRoute(app, url, parts, held, contentTypeSent)
 }
 
 /** The subscription API's, of either view: no stream lives there. */
@@ -75,11 +77,12 @@ function streamRoute(
   app: FastifyInstance,
   url: string,
   parts: StreamRouteParts,
+  held: HeldParts,
   contentTypeSent: (request: FastifyRequest) => string | undefined,
 ): void {
   const route = { url, bodyLimit: parts.limits.maxStreamBodyBytes }
   app.route({ ...route, method: 'HEAD', handler: async (request, reply) => await head(parts, request, reply) })
-  app.route({ ...route, method: 'GET', exposeHeadRoute: false, handler: async (request, reply) => await read(parts, request, reply) })
+  app.route({ ...route, method: 'GET', exposeHeadRoute: false, handler: async (request, reply) => await read(parts, held, request, reply) })
   app.route({ ...route, method: 'PUT', handler: async (request, reply) => await create(parts, request, reply, contentTypeSent(request)) })
   app.route({ ...route, method: 'POST', handler: async (request, reply) => await append(parts, request, reply, contentTypeSent(request)) })
   app.route({ ...route, method: 'DELETE', handler: async (request, reply) => await remove(parts, request, reply) })
@@ -202,7 +205,7 @@ async function remove(parts: StreamRouteParts, request: FastifyRequest, reply: F
   return verdict.outcome === 'refused' ? await refuse(reply, verdict) : await reply.code(204).send()
 }
 
-async function read(parts: StreamRouteParts, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function read(parts: StreamRouteParts, held: HeldParts, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const url = request.originalUrl
   const query = new URLSearchParams(url.includes('?') ? url.slice(url.indexOf('?') + 1) : '')
   const left = new AbortController()
@@ -217,7 +220,7 @@ async function read(parts: StreamRouteParts, request: FastifyRequest, reply: Fas
     ...given({ ifNoneMatch: request.headers['if-none-match'] ?? null }),
   })
   if (mayStall(response)) cutOffWhenStalled(reply.raw, parts.limits.readStallMs)
-  const payload = payloadOf(response)
+  const payload = payloadOf(response, reply, held)
   if (typeof payload === 'string') reply.serializer(asItIs) // without one fastify adds a charset to the type of a text
   return await reply.code(response.status).headers(response.headers).send(payload)
 }
@@ -235,8 +238,14 @@ function given<Names extends string>(values: Readonly<Record<Names, string | nul
 const asItIs = (text: string): string => text
 
 /** A small text goes out in one piece with its head; a buffer would be a piece of its own. */
-function payloadOf({ body }: ReadResponse): string | Buffer | Readable | undefined {
+function payloadOf({ body }: ReadResponse, reply: FastifyReply, held: HeldParts): string | Buffer | Readable | undefined {
   if (body === null) return undefined
-  if (body instanceof Buffer) return body.length < smallBytes && isUtf8(body) ? body.toString() : body
-  return Readable.from(body, { objectMode: false, highWaterMark: 1 }) // one chunk ahead of the client at most
+  if (!Buffer.isBuffer(body)) return inParts(body, reply.raw, held)
+  if (body.length < smallBytes) return isUtf8(body) ? body.toString() : body
+  if (body.length > sliceBytes) {
+    reply.header('content-length', body.length)
+    return inParts([body], reply.raw, held)
+  }
+  held.reader(reply.raw).take(body)
+  return body
 }

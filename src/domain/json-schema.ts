@@ -33,7 +33,7 @@ const maxCachedValidators = 500
 const maxCachedText = 4 * 1024 * 1024
 
 /** What is given up after that has stopped the process for so long. */
-const maxValidationMs = 1_000
+const maxValidationMs = 2_000
 /** Checks of one part of a value: some tenths of a second. */
 const maxWeight = 1_000_000
 /** Checks of parts that take some milliseconds together: so much is not watched. */

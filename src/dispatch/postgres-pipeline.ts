@@ -15,6 +15,7 @@ import { type Database, isConnectionFailure, type Transaction } from '../registr
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { dropLinks, linkedPaths, sharePatterns } from '../registry/subscriptions.js'
 import type { Subscriber } from '../registry/wakes.js'
+import { madeReady, needsTime } from '../streams/protocol/append-rules.js'
 import type {
   AppendVerdict,
   CreateRequest,
@@ -105,8 +106,8 @@ export class PostgresPipeline implements Pipeline {
     })
   }
 
-  append(append: PipelineAppend): Promise<PipelineVerdict> {
-    return this.#commits.add(append)
+  async append(append: PipelineAppend): Promise<PipelineVerdict> {
+    return await this.#commits.add(needsTime(append) ? await madeReady(append) : append) // what is small joins its batch in this very turn
   }
 
   async together<Result>(work: (tx: Transaction) => Promise<Together<Result>>): Promise<Result> {

@@ -13,6 +13,7 @@
 import { AgentsError } from '../domain/errors.js'
 import type { Offset, StreamPath } from '../domain/ids.js'
 import type { Transaction } from '../registry/database.js'
+import type { Payload } from './protocol/payload.js'
 
 /** An idempotent writer's position (spec/14 §2.3). */
 export interface Producer {
@@ -57,6 +58,8 @@ export interface AppendRequest {
    * first. Needs `producer`.
    */
   readonly mayHaveLandedAfter?: Offset
+  /** What a store has made of `body` already, for itself (protocol/payload.ts P4). */
+  readonly payload?: Payload | StreamRefusal
 }
 
 /** Why a request was refused: the HTTP status of the protocol, a short text, and the headers that go with it. */

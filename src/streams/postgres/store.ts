@@ -7,7 +7,7 @@ import { GroupCommit } from '../../domain/group-commit.js'
 import { type Offset, offsetOf, type StreamPath } from '../../domain/ids.js'
 import { defaultLimits, type Limits } from '../../domain/limits.js'
 import { type Database, isConnectionFailure, type Transaction } from '../../registry/database.js'
-import { prepareAppend } from '../protocol/append-rules.js'
+import { madeReady, needsTime, prepareAppend } from '../protocol/append-rules.js'
 import * as refusals from '../protocol/refusals.js'
 import type {
   AppendRequest,
@@ -97,7 +97,7 @@ export class PostgresStreams implements StreamStore {
   }
 
   async append(path: StreamPath, request: AppendRequest): Promise<AppendVerdict> {
-    return await this.#appends.add(preparedAt({ path, ...request }))
+    return await this.#appends.add(preparedAt({ path, ...(needsTime(request) ? await madeReady(request) : request) }))
   }
 
   async head(path: StreamPath): Promise<HeadVerdict> {

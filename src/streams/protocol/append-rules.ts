@@ -5,7 +5,7 @@
 import { offsetOf } from '../../domain/ids.js'
 import type { AppendRequest, AppendVerdict, Producer, StreamRefusal } from '../store.js'
 import { isJsonType, sameMediaType } from './media-type.js'
-import { appendPayload, type Payload } from './payload.js'
+import { appendPayload, isLarge, largeAppendPayload, type Payload } from './payload.js'
 import * as refusals from './refusals.js'
 
 /** What the rules must know of a stream. Positions are whole numbers. */
@@ -40,8 +40,17 @@ export interface AppendEffect {
 }
 
 export function prepareAppend(request: AppendRequest): PreparedAppend {
+  if (request.payload !== undefined) return { request, payload: request.payload }
   if (request.body.length > 0) return { request, payload: appendPayload(isJsonType(request.contentType), request.body) }
   return { request, payload: request.close === true ? null : refusals.emptyBody }
+}
+
+/** Whether a request is to be made ready before it waits for a batch: what is small joins one in the very turn in which it comes. */
+export const needsTime = ({ contentType, body }: AppendRequest): boolean => isLarge(isJsonType(contentType), body)
+
+/** With its body made ready, while others have their turns (protocol/payload.ts P4). */
+export async function madeReady<Request extends AppendRequest>(request: Request): Promise<Request> {
+  return { ...request, payload: await largeAppendPayload(request.body) }
 }
 
 const isRefusal = (payload: Payload | StreamRefusal): payload is StreamRefusal => 'outcome' in payload

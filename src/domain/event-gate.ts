@@ -45,7 +45,7 @@ interface EventLike {
 export function refuseEvents(schemas: SchemaMap | null, events: readonly unknown[]): AgentsError | null {
   if (schemas === null) return null
   const [only] = events
-  if (events.length === 1) return refusedEvent(schemas, only)
+  if (events.length === 1) return refuseEvent(schemas, only)
   try {
     return together(() => firstRefusal(schemas, events))
   } catch (failure) {
@@ -56,18 +56,16 @@ export function refuseEvents(schemas: SchemaMap | null, events: readonly unknown
 
 function firstRefusal(schemas: SchemaMap, events: readonly unknown[]): AgentsError | null {
   for (const event of events) {
-    const refusal = refusedEvent(schemas, event)
+    const refusal = refuseEvent(schemas, event)
     if (refusal !== null) return refusal
   }
   return null
 }
 
-const refusedEvent = (schemas: SchemaMap, event: unknown): AgentsError | null =>
-  typeof event === 'object' && event !== null ? refuseEvent(schemas, event) : null
-
-/** Why an event is refused, or null. */
-export function refuseEvent(schemas: SchemaMap | null, event: EventLike): AgentsError | null {
-  if (schemas === null || !event.type) return null
+function refuseEvent(schemas: SchemaMap, item: unknown): AgentsError | null {
+  if (typeof item !== 'object' || item === null) return null
+  const event: EventLike = item
+  if (!event.type) return null
   const type = String(event.type)
   const schema = schemaOf(schemas, type)
   if (schema === null) return errors.UNKNOWN_EVENT_TYPE(type)

@@ -13,7 +13,7 @@ import type { Json, JsonObject, JsonSchema, SchemaMap } from './entity.js'
 import type { Violation } from './errors.js'
 import { isObject } from './json-shape.js'
 import { compiledPattern } from './patterns.js'
-import { hasAtMost, holdsSchemas, holdsSchemasByName, type SchemaWork, workOf } from './schema-work.js'
+import { hasAtMost, holdsSchemas, holdsSchemasByName, partsFor, type SchemaWork, workOf } from './schema-work.js'
 import { hasDuplicates, membership } from './unique-items.js'
 import { TookTooLong, watched } from './watchdog.js'
 
@@ -158,16 +158,16 @@ export function schemaProblem(schema: JsonSchema): string | null {
   if (metaschema.validateSchema(plain) !== true) return metaschema.errorsText(metaschema.errors?.slice(0, 3), { dataVar: 'schema' })
   try {
     const { accepts, work } = compiled(schema)
-    const { weight } = work
+    if (isTooHeavy(work)) return `one value takes ${work.weight} checks: references multiply`
     together(() => accepts(null)) // parsed when it is first called, and that may be too much
-    return isTooHeavy(weight) ? `one value takes ${weight} checks: references multiply` : null
+    return null
   } catch (failure) {
     return failure instanceof Error ? failure.message : String(failure)
   }
 }
 
 /** A schema that leads back to itself is as heavy as its values make it. */
-const isTooHeavy = (weight: number): boolean => Number.isFinite(weight) && weight > maxWeight
+const isTooHeavy = ({ weight }: SchemaWork): boolean => Number.isFinite(weight) && weight > maxWeight
 
 /** Where `value` violates `schema`; empty when it does not. */
 export function validate(schema: JsonSchema, value: unknown): Violation[] {
@@ -183,7 +183,7 @@ export const together = <Result>(validations: () => Result): Result => watched(m
 
 function violationsOf(schema: JsonSchema, value: unknown): Violation[] {
   const validator = compiled(schema)
-  const isLittle = hasAtMost(maxUnwatchedWork / validator.work.weight, value, validator.work)
+  const isLittle = hasAtMost(maxUnwatchedWork / validator.work.weight, value, partsFor(validator.work))
   const decided = (judge: ValidateFunction) => (isLittle ? judge(value) : together(() => judge(value)))
   if (decided(validator.accepts)) return []
   const first = violations(validator.accepts.errors)
@@ -204,7 +204,7 @@ function collected(validator: Compiled, schema: JsonSchema, decided: (judge: Val
 
 /** J1: a schema that refers to itself without end, work that was given up, a row from before these checks. */
 function undecidable(failure: unknown): string {
-  if (failure instanceof TookTooLong) return 'could not be decided in time'
+  if (failure instanceof TookTooLong) return failure.message
   return failure instanceof RangeError ? 'schema recursion has no end' : 'schema is not valid'
 }
 
@@ -213,20 +213,7 @@ const violations = (found: readonly ErrorObject[] | null | undefined): Violation
     .slice(0, maxViolations)
     .map(({ instancePath, message }) => ({ path: instancePath || '/', message: message ?? 'is not valid' }))
 
-function isLarge(value: unknown): boolean {
-  let seen = 0
-  const pending: unknown[] = [value]
-  while (pending.length > 0) {
-    const next = pending.pop()
-    seen += 1
-    if (seen > maxValuesForAllViolations) return true
-    if (typeof next !== 'object' || next === null) continue
-    const children = Object.values(next)
-    if (children.length > maxValuesForAllViolations) return true
-    pending.push(...children)
-  }
-  return false
-}
+const isLarge = (value: unknown): boolean => !hasAtMost(maxValuesForAllViolations, value, { ofText: () => 1, ofName: () => 0 })
 
 /** The schema of message or event type `name`; a name like `constructor` finds nothing that was not registered. */
 export const schemaOf = (map: SchemaMap, name: string): JsonSchema | null => (Object.hasOwn(map, name) ? (map[name] ?? null) : null)

@@ -49,7 +49,7 @@ export const limitDefinitions = {
     default: 4_000,
     unit: 'items',
     env: 'ELECTRIC_AGENTS_MAX_TYPE_SUBSCHEMAS',
-    what: 'The same of all schemas of one entity type; beyond it 400.',
+    what: 'The same of all schemas that one registration or amendment brings; beyond it 400.',
   },
   maxTags: { default: 256, unit: 'items', env: 'ELECTRIC_AGENTS_MAX_TAGS', what: 'Tags of one entity; beyond it 400.' },
   maxTagKeyLength: { default: 256, unit: 'characters', env: 'ELECTRIC_AGENTS_MAX_TAG_KEY_LENGTH', what: 'Key of a tag; beyond it 400.' },

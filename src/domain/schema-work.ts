@@ -93,13 +93,24 @@ function referred(root: JsonObject, { $ref }: JsonObject): Json | undefined {
 const memberOf = (at: Json | undefined, name: string): Json | undefined =>
   typeof at === 'object' && at !== null && Object.hasOwn(at, name) ? (at as JsonObject)[name] : undefined
 
+/** How many parts of a value a text counts for, and a member's name. */
+export interface PartsOf {
+  readonly ofText: (text: string) => number
+  readonly ofName: (name: string) => number
+}
+
 const charactersOfAPart = 64
 
-/** Whether `value` has at most `most` parts; a long text counts as several, and as too many where patterns look at it. */
-export function hasAtMost(most: number, value: unknown, { hasPatterns }: SchemaWork): boolean {
-  let parts = 0
+/** A long text counts as several, and as too many where patterns look at it. */
+export function partsFor({ hasPatterns }: SchemaWork): PartsOf {
   const ofText = (text: string): number =>
     hasPatterns && text.length > maxPlainText ? Number.POSITIVE_INFINITY : 1 + text.length / charactersOfAPart
+  return { ofText, ofName: ofText }
+}
+
+/** Whether `value` has at most `most` parts. Looks at no more of it. */
+export function hasAtMost(most: number, value: unknown, { ofText, ofName }: PartsOf): boolean {
+  let parts = 0
   for (const pending = [value]; pending.length > 0; ) {
     const next = pending.pop()
     parts += typeof next === 'string' ? ofText(next) : 1
@@ -108,7 +119,7 @@ export function hasAtMost(most: number, value: unknown, { hasPatterns }: SchemaW
       pending.push(...next)
     } else if (isObject(next)) {
       for (const [name, member] of Object.entries(next)) {
-        parts += ofText(name)
+        parts += ofName(name)
         pending.push(member)
       }
     }

@@ -6,7 +6,11 @@
 import { createContext, Script } from 'node:vm'
 
 /** The work was given up: what it would have answered is not known. */
-export class TookTooLong extends Error {}
+export class TookTooLong extends Error {
+  constructor() {
+    super('could not be decided in time')
+  }
+}
 
 const sandbox = createContext(Object.create(null))
 const call = new Script('work()')

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Pipeline } from '../dispatch/pipeline.js'
 import { acceptsWrites, type JsonObject } from '../domain/entity.js'
 import { errors } from '../domain/errors.js'
-import { isBuiltInType, refuseEvent } from '../domain/event-gate.js'
+import { isBuiltInType, refuseEvents } from '../domain/event-gate.js'
 import { collectionRow, entryOf } from '../domain/events.js'
 import { mainStream } from '../domain/ids.js'
 import type { Principal } from '../domain/principals.js'
@@ -38,7 +38,7 @@ export class CollectionWriting {
     const key = keyOf(collection, write)
     const event = collectionRow({ ...write, type, key, principal, atMs: Date.now() })
     const schemas = await this.#directory.schemas(entity.url)
-    const refusal = refuseEvent(schemas?.state ?? null, event)
+    const refusal = refuseEvents(schemas?.state ?? null, [event])
     if (refusal !== null) throw refusal
     const verdict = await this.#pipeline.append({
       path: mainStream(entity.url),

@@ -19,8 +19,8 @@ it('a process that stands still in a transaction holds nobody up for long, and w
     goOn = resolve
   })
   const stood = standing.transaction(async (tx) => {
-    bodies += 1
     await tx.query(sql`UPDATE counted SET n = n + 1 WHERE id = 1`)
+    bodies += 1 // and the row is held
     if (bodies === 1) await standsStill
     await tx.query(sql`UPDATE counted SET n = n + 10 WHERE id = 1`)
   })

@@ -133,7 +133,7 @@ export interface EntityList {
 }
 
 /**
- * Entities that match all members of `filter`, newest first, then by URL.
+ * Entities that match all members of `filter`, newest first, then by URL. Indexes of a list have the tenant as an expression (0016-keys-alone.sql).
  * A list of several portions knows its last entity from the beginning, and keeps to it: an entity that comes meanwhile pushes none behind the cursor.
  */
 export async function listEntities(
@@ -168,7 +168,7 @@ async function readPortion(
                            * CASE WHEN coalesce(pg_column_compression(spawn_args), pg_column_compression(tags),
                                                 pg_column_compression(dispatch_policy), pg_column_compression(sandbox)) IS NULL THEN 1 ELSE 100 END::float8 AS weight
                       FROM entities
-                     WHERE tenant_id = ${queryable.tenant} AND reserved_by IS NULL
+                     WHERE tenant_id || '' = ${queryable.tenant} AND reserved_by IS NULL
                        AND (${filter.type ?? null}::text IS NULL OR type = ${filter.type ?? null})
                        AND (${filter.status ?? null}::text IS NULL OR status = ${filter.status ?? null})
                        AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})
@@ -194,7 +194,7 @@ async function findLast(queryable: Queryable, filter: EntityFilter, visibility: 
   const { rows } = await queryable.query(sql`
     SELECT created_at, url
       FROM entities
-     WHERE tenant_id = ${queryable.tenant} AND reserved_by IS NULL
+     WHERE tenant_id || '' = ${queryable.tenant} AND reserved_by IS NULL
        AND (${filter.type ?? null}::text IS NULL OR type = ${filter.type ?? null})
        AND (${filter.status ?? null}::text IS NULL OR status = ${filter.status ?? null})
        AND (${filter.parent ?? null}::text IS NULL OR parent = ${filter.parent ?? null})

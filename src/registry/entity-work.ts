@@ -60,7 +60,7 @@ export async function unfinishedStops(
   const { rows } = await queryable.query(sql`
     SELECT e.url, e.updated_at < extract(epoch FROM now()) * 1000 - ${overdueMs}::int8 AS is_overdue
       FROM entities e
-     WHERE e.tenant_id = ${queryable.tenant} AND e.status = 'stopping'
+     WHERE e.tenant_id || '' = ${queryable.tenant} AND e.status = 'stopping'
        AND (e.updated_at < extract(epoch FROM now()) * 1000 - ${overdueMs}::int8
             OR NOT EXISTS (SELECT FROM subscriptions s
                             WHERE s.tenant_id = e.tenant_id AND s.wake_entity_url = e.url

@@ -165,7 +165,13 @@ export async function unlinkEntities(tx: Transaction, urls: readonly EntityUrl[]
   if (urls.length === 0) return
   await tx.query(keyed`
     WITH own AS (
-      DELETE FROM subscriptions WHERE tenant_id = ${tx.tenant} AND entity_url = ANY (${urls}) RETURNING wake_id
+      DELETE FROM subscriptions
+       WHERE tenant_id = ${tx.tenant}
+         AND id = ANY (ARRAY (SELECT s.id
+                                FROM unnest(${urls}::text[]) AS i (url)
+                               CROSS JOIN LATERAL (SELECT id FROM subscriptions
+                                                    WHERE tenant_id = ${tx.tenant} AND entity_url = i.url COLLATE "C" OFFSET 0) s))
+      RETURNING wake_id
     ), notified AS (
       UPDATE wake_notifications n
          SET delivery_status = CASE n.delivery_status WHEN 'queued' THEN 'superseded' ELSE n.delivery_status END, claim_status = 'expired', resolved_at = now()

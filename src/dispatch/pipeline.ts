@@ -23,7 +23,7 @@ import type { AppendRequest, AppendVerdict, CreateRequest, CreateVerdict, Delete
 import { isSame } from './wake-tokens.js'
 
 export interface PipelineAppend extends StreamAppend {
-  /** The items of the body, where the caller has them at hand. */
+  /** Those items of the body that rows may be drawn from, where the caller has them at hand. */
   readonly events?: readonly unknown[]
   /** The append is a message to this entity (P2). */
   readonly message?: {

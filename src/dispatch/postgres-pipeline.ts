@@ -15,7 +15,7 @@ import { type Database, isConnectionFailure, type Transaction } from '../registr
 import { resumePaused, statusesOf } from '../registry/statuses.js'
 import { dropLinks, linkedPaths, sharePatterns } from '../registry/subscriptions.js'
 import type { Subscriber } from '../registry/wakes.js'
-import { madeReady, needsTime } from '../streams/protocol/append-rules.js'
+import { madeReady, madeReadyToCreate, needsTime, needsTimeToCreate } from '../streams/protocol/append-rules.js'
 import type {
   AppendVerdict,
   CreateRequest,
@@ -130,8 +130,8 @@ export class PostgresPipeline implements Pipeline {
     await after?.()
   }
 
-  create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
-    return this.#creates.add({ path, ...request })
+  async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
+    return await this.#creates.add({ path, ...(needsTimeToCreate(request) ? await madeReadyToCreate(request) : request) })
   }
 
   /**

@@ -1,7 +1,7 @@
 /** Which events of clients an entity takes (spec/03 §8.3, spec/01 §7.24). Events that the server writes are never gated. */
 import type { SchemaMap } from './entity.js'
 import { type AgentsError, errors } from './errors.js'
-import { schemaOf, together, validate } from './json-schema.js'
+import { maxValidationMs, schemaOf, together, validate } from './json-schema.js'
 import { TookTooLong } from './watchdog.js'
 
 /**
@@ -45,9 +45,24 @@ interface EventLike {
 export function refuseEvents(schemas: SchemaMap | null, events: readonly unknown[]): AgentsError | null {
   if (schemas === null) return null
   const [only] = events
-  if (events.length === 1) return refuseEvent(schemas, only)
+  return events.length === 1 ? refuseEvent(schemas, only) : refuseWithin(maxValidationMs, schemas, events)
+}
+
+/** As `refuseEvents`, of the events of one append that come part by part: they have its time together. */
+export function gateOf(schemas: SchemaMap | null): (events: readonly unknown[]) => AgentsError | null {
+  let leftMs = maxValidationMs
+  return (events) => {
+    if (schemas === null) return null
+    const began = performance.now()
+    const refusal = refuseWithin(leftMs, schemas, events)
+    leftMs -= performance.now() - began
+    return refusal
+  }
+}
+
+function refuseWithin(ms: number, schemas: SchemaMap, events: readonly unknown[]): AgentsError | null {
   try {
-    return together(() => firstRefusal(schemas, events))
+    return together(() => firstRefusal(schemas, events), Math.max(1, Math.ceil(ms)))
   } catch (failure) {
     if (failure instanceof TookTooLong) return errors.SCHEMA_VALIDATION_FAILED()
     throw failure

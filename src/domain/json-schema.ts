@@ -33,7 +33,7 @@ const maxCachedValidators = 500
 const maxCachedText = 4 * 1024 * 1024
 
 /** What is given up after that has stopped the process for so long. */
-const maxValidationMs = 2_000
+export const maxValidationMs = 2_000
 /** Checks of one part of a value: some tenths of a second. */
 const maxWeight = 1_000_000
 /** Checks of parts that take some milliseconds together: so much is not watched. */
@@ -179,7 +179,7 @@ export function validate(schema: JsonSchema, value: unknown): Violation[] {
 }
 
 /** J4 for several validations: what they may take together. Throws `TookTooLong`. */
-export const together = <Result>(validations: () => Result): Result => watched(maxValidationMs, validations)
+export const together = <Result>(validations: () => Result, withinMs = maxValidationMs): Result => watched(withinMs, validations)
 
 function violationsOf(schema: JsonSchema, value: unknown): Violation[] {
   const validator = compiled(schema)

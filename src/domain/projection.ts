@@ -26,6 +26,9 @@ interface EventLike {
 
 const isEvent = (item: unknown): item is EventLike => typeof item === 'object' && item !== null && !Array.isArray(item)
 
+/** Whether a row may be drawn from the event: of the others nothing is asked after they have been judged. */
+export const isProjected = (item: unknown): boolean => isEvent(item) && projectedTypes.some((known) => known === item.type)
+
 /** Bytes of UTF-8: a key stands in an index, beside the URL of its entity. */
 const maxKeyBytes = 1_100
 

@@ -4,15 +4,19 @@
  * R1  To the stream of an entity only the write token of its current claim writes; it is judged once more under the stream's lock.
  * R2  Nobody but the server closes, makes or removes the stream of an entity.
  */
+import { setImmediate as othersTurn } from 'node:timers/promises'
 import type { Pipeline, PipelineAppend } from '../dispatch/pipeline.js'
-import { barOf, itemsOf } from '../dispatch/pipeline.js'
+import { barOf } from '../dispatch/pipeline.js'
 import { hashOfToken } from '../dispatch/wake-tokens.js'
-import { errors } from '../domain/errors.js'
-import { refuseEvents } from '../domain/event-gate.js'
+import type { SchemaMap } from '../domain/entity.js'
+import { type AgentsError, errors } from '../domain/errors.js'
+import { gateOf, refuseEvents } from '../domain/event-gate.js'
 import { type EntityUrl, entityOfMainStream, mainStream, type StreamPath } from '../domain/ids.js'
+import { isProjected } from '../domain/projection.js'
 import { writeTokenHashes } from '../registry/claims.js'
 import type { Queryable } from '../registry/database.js'
 import { statusesOf } from '../registry/statuses.js'
+import { itemSlices, jsonItems, largeBytes } from '../streams/protocol/json-items.js'
 import type { AppendRequest, AppendVerdict, CreateRequest, CreateVerdict, DeleteVerdict, StreamStore } from '../streams/store.js'
 import type { Directory } from './directory.js'
 
@@ -62,12 +66,10 @@ export class StreamWriting {
 
   async #ofHandler(url: EntityUrl, append: AppendRequest, token: string | null): Promise<Omit<PipelineAppend, 'path'>> {
     const writer = writerOf(url, token)
-    const events = itemsOf(append)
     const schemas = (await this.#directory.schemas(url))?.state ?? null
-    if (schemas === null && append.close !== true) return { ...append, events, writer }
-    await this.#refuseUnlessCurrent(writer) // before what else it is refused for
+    if (schemas !== null || append.close === true) await this.#refuseUnlessCurrent(writer) // before what else it is refused for
     if (append.close === true) throw errors.INVALID_REQUEST('The stream of an entity is closed by its server only') // R2
-    const refusal = refuseEvents(schemas, events)
+    const { refusal, events } = append.body.length > largeBytes ? await judgedInSlices(append.body, schemas) : judged(append.body, schemas)
     if (refusal !== null) throw refusal
     return { ...append, events, writer }
   }
@@ -78,6 +80,32 @@ export class StreamWriting {
     const bar = barOf({ path, writer }, { statuses, tokens })
     if (bar !== null) throw bar
   }
+}
+
+interface Judged {
+  /** Null for what is no JSON: the stream refuses it. */
+  readonly refusal: AgentsError | null
+  /** Those that rows may be drawn from. */
+  readonly events: readonly unknown[]
+}
+
+function judged(body: Buffer, schemas: SchemaMap | null): Judged {
+  const events = jsonItems(body) ?? []
+  return { refusal: refuseEvents(schemas, events), events }
+}
+
+/** As `judged`, while others have their turns. */
+async function judgedInSlices(body: Buffer, schemas: SchemaMap | null): Promise<Judged> {
+  const gate = gateOf(schemas)
+  const events: unknown[] = []
+  let refusal: AgentsError | null = null
+  for (const items of itemSlices(body)) {
+    if (items === null) return { refusal: null, events: [] }
+    refusal ??= gate(items)
+    events.push(...items.filter(isProjected))
+    await othersTurn()
+  }
+  return { refusal, events }
 }
 
 type Writer = NonNullable<PipelineAppend['writer']>

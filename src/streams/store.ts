@@ -38,6 +38,8 @@ export interface CreateRequest {
   readonly closed?: boolean
   /** First entry; empty means none. In JSON mode an array is flattened one level. */
   readonly body?: Buffer
+  /** As of an append; of JSON. */
+  readonly payload?: Payload | StreamRefusal
   readonly fork?: ForkRequest
   /**
    * Names the operation that creates, where the caller holds the path for it: a repetition finds its own stream by the first entry and answers

@@ -1,4 +1,4 @@
-import { refuseEvents } from '../../src/domain/event-gate.js'
+import { gateOf, refuseEvents } from '../../src/domain/event-gate.js'
 
 const schemas = { note: { properties: { text: { pattern: '^(a|a)+$' } } } }
 const note = (text: string) => ({ type: 'note', value: { text } })
@@ -11,6 +11,20 @@ describe('the events of one append', () => {
     })
     expect(refuseEvents(schemas, [note('a'), { type: 'other' }, note('b')])).toMatchObject({ refusal: { code: 'UNKNOWN_EVENT_TYPE' } })
     expect(refuseEvents(null, [{ type: 'other' }])).toBeNull()
+  })
+
+  it('are judged in parts as they are at once, and have one time for all parts', () => {
+    const gate = gateOf(schemas)
+    expect([gate([note('a')]), gate([note('aa')])]).toEqual([null, null])
+    expect(gate([note('b')])).toMatchObject({ refusal: { code: 'SCHEMA_VALIDATION_FAILED' } })
+    expect(gate([{ type: 'other' }])).toMatchObject({ refusal: { code: 'UNKNOWN_EVENT_TYPE' } })
+    expect(gateOf(null)([{ type: 'other' }])).toBeNull()
+
+    const slow = gateOf({ note: { properties: { text: { not: { pattern: '^(a|a)+b$' } } } } })
+    const fits = [note('a'.repeat(22))]
+    expect(slow(fits)).toBeNull()
+    expect(slow(Array.from({ length: 100 }, () => note('a'.repeat(30))))).not.toBeNull() // the time is over
+    expect(slow(fits)).not.toBeNull()
   })
 
   it('have one time together: many that are slow do not stop the server for all of theirs', () => {

@@ -366,6 +366,23 @@ describe.each(['postgres', 'http'] as const)('a wake, streams: %s,', (streams) =
       expectStatus(204, await held.append(url, { ...bad, value: undefined, headers: { operation: 'delete' } }, writeToken))
     })
 
+    it('brings many megabytes through the gate in slices, as if at once, and draws rows from all of them', async () => {
+      const { wake, writeToken } = await held.claimed(fresh())
+      const { url } = wake.entity
+      const many = Array.from({ length: 3_000 }, (_, index) => ({ ...note(`n${index}`), value: { text: 'x'.repeat(400) } }))
+      const run = (key: string) => ({ type: 'run', key, value: { status: 'started' }, headers: { operation: 'insert' } })
+      const bad = { ...note('b'), value: { words: 'no text' } }
+      const status = async (body: unknown) => (await held.append(url, body, writeToken)).status
+
+      expect(await status([bad, ...many])).toBe(422)
+      expect(await status([...many, bad])).toBe(422)
+      expect(await status(`${JSON.stringify([bad, ...many]).slice(0, -1)},]`)).toBe(400) // no JSON has no events
+      expect(await status([run('first'), ...many, run('last')])).toBe(204)
+      const rows = async () => await wire.sql(`SELECT key FROM projections WHERE entity_url = $1 AND type = 'run' ORDER BY key`, url)
+      await eventually(async () => (await rows()).length === 2)
+      expect(await rows()).toEqual([{ key: 'first' }, { key: 'last' }])
+    })
+
     it('lets its handler speak for the agent, and nobody else', async () => {
       const { wake, writeToken } = await held.claimed(fresh())
       const { writeToken: others } = await held.claimed(fresh())

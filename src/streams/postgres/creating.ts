@@ -90,8 +90,10 @@ function readyPlain(wanted: WantedStream): ReadyStream | StreamRefusal {
 }
 
 /** The first entry and those behind it. */
-function payloadsOf(contentType: string, { body, more = [] }: WantedStream['request']): readonly Payload[] | StreamRefusal {
-  const payloads = [body, ...more].map((one) => firstPayload(isJsonType(contentType), one))
+function payloadsOf(contentType: string, { body, payload, more = [] }: WantedStream['request']): readonly Payload[] | StreamRefusal {
+  const isJson = isJsonType(contentType)
+  const first = isJson && payload !== undefined ? payload : firstPayload(isJson, body)
+  const payloads = [first, ...more.map((one) => firstPayload(isJson, one))]
   return payloads.find(isRefusal) ?? payloads.filter(isPayload)
 }
 

@@ -7,7 +7,7 @@ import { GroupCommit } from '../../domain/group-commit.js'
 import { type Offset, offsetOf, type StreamPath } from '../../domain/ids.js'
 import { defaultLimits, type Limits } from '../../domain/limits.js'
 import { type Database, isConnectionFailure, type Transaction } from '../../registry/database.js'
-import { madeReady, needsTime, prepareAppend } from '../protocol/append-rules.js'
+import { madeReady, madeReadyToCreate, needsTime, needsTimeToCreate, prepareAppend } from '../protocol/append-rules.js'
 import * as refusals from '../protocol/refusals.js'
 import type {
   AppendRequest,
@@ -93,7 +93,7 @@ export class PostgresStreams implements StreamStore {
   }
 
   async create(path: StreamPath, request: CreateRequest): Promise<CreateVerdict> {
-    return await this.#creates.add({ path, ...request })
+    return await this.#creates.add({ path, ...(needsTimeToCreate(request) ? await madeReadyToCreate(request) : request) })
   }
 
   async append(path: StreamPath, request: AppendRequest): Promise<AppendVerdict> {

@@ -3,9 +3,9 @@
  * A refusal changes nothing; everything else answers the stream and the producer as they are afterwards.
  */
 import { offsetOf } from '../../domain/ids.js'
-import type { AppendRequest, AppendVerdict, Producer, StreamRefusal } from '../store.js'
+import type { AppendRequest, AppendVerdict, CreateRequest, Producer, StreamRefusal } from '../store.js'
 import { isJsonType, sameMediaType } from './media-type.js'
-import { appendPayload, isLarge, largeAppendPayload, type Payload } from './payload.js'
+import { appendPayload, isLarge, largeAppendPayload, largeFirstPayload, type Payload } from './payload.js'
 import * as refusals from './refusals.js'
 
 /** What the rules must know of a stream. Positions are whole numbers. */
@@ -39,6 +39,8 @@ export interface AppendEffect {
   readonly entry?: Payload
 }
 
+const nothing = Buffer.alloc(0)
+
 export function prepareAppend(request: AppendRequest): PreparedAppend {
   if (request.payload !== undefined) return { request, payload: request.payload }
   if (request.body.length > 0) return { request, payload: appendPayload(isJsonType(request.contentType), request.body) }
@@ -47,6 +49,15 @@ export function prepareAppend(request: AppendRequest): PreparedAppend {
 
 /** Whether a request is to be made ready before it waits for a batch: what is small joins one in the very turn in which it comes. */
 export const needsTime = ({ contentType, body }: AppendRequest): boolean => isLarge(isJsonType(contentType), body)
+
+/** What a fork brings may be JSON, as its source is. */
+export const needsTimeToCreate = ({ contentType, fork, body = nothing }: CreateRequest): boolean =>
+  isLarge(contentType === undefined ? fork !== undefined : isJsonType(contentType), body)
+
+/** As `madeReady`, to be created. */
+export async function madeReadyToCreate<Request extends CreateRequest>(request: Request): Promise<Request> {
+  return { ...request, payload: await largeFirstPayload(request.body ?? nothing) }
+}
 
 /** With its body made ready, while others have their turns (protocol/payload.ts P4). */
 export async function madeReady<Request extends AppendRequest>(request: Request): Promise<Request> {

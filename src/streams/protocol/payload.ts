@@ -7,15 +7,14 @@
  * P3  Nothing is lost on the way: member order, `\u0000` and lone surrogates survive (`JSON.stringify` escapes them).
  * P4  A large array is worked on in slices, between which others have their turn: what it takes is no shorter, but nobody waits for all of it.
  */
-import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { setImmediate as othersTurn } from 'node:timers/promises'
 import { type Offset, zeroOffset } from '../../domain/ids.js'
 import { isObject } from '../../domain/json-shape.js'
 import { marksOf } from '../../domain/marks.js'
 import type { StreamRefusal } from '../store.js'
-import { itemsOfText, jsonItems } from './json-items.js'
-import { jsonSlices, type SliceSize } from './json-slices.js'
+import { itemSlices, jsonItems, largeBytes } from './json-items.js'
+import type { SliceSize } from './json-slices.js'
 import { emptyArray, invalidJson } from './refusals.js'
 
 export interface Payload {
@@ -54,21 +53,15 @@ export function appendPayload(json: boolean, body: Buffer): Payload | StreamRefu
   return items.length === 0 ? emptyArray : jsonPayload(items)
 }
 
-/** Bodies beyond it are worked on in slices. */
-const largeBytes = 1024 * 1024
-
 export const isLarge = (json: boolean, body: Buffer): boolean => json && body.length > largeBytes
 
 /** The body of a POST, as `appendPayload` reads it. P4. */
 export async function largeAppendPayload(body: Buffer, size?: SliceSize): Promise<Payload | StreamRefusal> {
-  const slices = jsonSlices(body, size)
-  if (slices === null) return appendPayload(true, body)
-  if (!isUtf8(body)) return invalidJson
   const bytes: Buffer[] = []
   const places: number[] = []
   let [length, marks] = [0, 0]
-  for (const slice of slices) {
-    const payload = slicePayload(slice)
+  for (const items of itemSlices(body, size)) {
+    const payload = items === null ? invalidJson : jsonPayload(items)
     if (!isPayload(payload)) return bytes.length === 0 && isEmptyArray(body) ? emptyArray : payload
     if (bytes.length > 0) bytes.push(separator)
     length += bytes.length > 0 ? separator.length : 0
@@ -81,14 +74,14 @@ export async function largeAppendPayload(body: Buffer, size?: SliceSize): Promis
   return { bytes: Buffer.concat(bytes, length), places, marks }
 }
 
+/** The body of a PUT, as `firstPayload` reads it. P4. */
+export async function largeFirstPayload(body: Buffer): Promise<Payload | StreamRefusal> {
+  const payload = await largeAppendPayload(body)
+  return payload === emptyArray ? nothing : payload
+}
+
 const separator = Buffer.from(',')
 const isEmptyArray = (body: Buffer): boolean => jsonItems(body)?.length === 0
-
-/** K1: without an item it is no JSON, whatever stands around it. */
-function slicePayload(slice: Buffer): Payload | StreamRefusal {
-  const items = itemsOfText(`[${slice.toString('utf8')}]`)
-  return items === null || items.length === 0 ? invalidJson : jsonPayload(items)
-}
 
 /** Writes `offset` to its places, in this very buffer: repeated attempts of a transaction simply write again. */
 export function stamp(payload: Payload, offset: Offset): Buffer {

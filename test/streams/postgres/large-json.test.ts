@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import type { StreamPath } from '../../../src/domain/ids.js'
 import { sql } from '../../../src/registry/database.js'
 import { PostgresStreams } from '../../../src/streams/postgres/store.js'
-import { appendPayload, largeAppendPayload } from '../../../src/streams/protocol/payload.js'
+import { appendPayload, firstPayload, largeAppendPayload, largeFirstPayload } from '../../../src/streams/protocol/payload.js'
 import { freshDatabase } from '../../support/postgres.js'
 
 const contentType = 'application/json'
@@ -30,6 +30,12 @@ describe('a large body', () => {
       }),
       { numRuns: 1_000 },
     )
+  })
+
+  it('makes a stream in slices as it does at once', async () => {
+    const spaces = ' '.repeat(2 * 1024 * 1024)
+    for (const text of ['[]', `[${spaces}]`, `[1,${spaces}2]`, `[1,${spaces}`, `{"a":${spaces}1}`, `"${spaces}`])
+      expect(await largeFirstPayload(Buffer.from(text))).toEqual(firstPayload(true, Buffer.from(text)))
   })
 
   it('is refused in slices where it is refused at once, wherever it is broken', async () => {
@@ -75,27 +81,33 @@ describe('a large body', () => {
   })
 })
 
-it('an append of many megabytes is never parsed in one piece, and each of its events knows its offset', async () => {
-  const fresh = await freshDatabase()
-  const streams = new PostgresStreams({ database: fresh.database })
-  const path = '/test/large' as StreamPath
-  await streams.create(path, { contentType })
-  const body = Buffer.from(
-    `[${Array.from({ length: 100_000 }, (_, n) => `{"headers":{"operation":"insert"},"value":${n},"text":"${'x'.repeat(30)}"}`)}]`,
-  )
-  const parse = jest.spyOn(JSON, 'parse')
+describe.each(['an append', 'the first entry of a stream', 'the first entry of a fork'])('%s of many megabytes', (what) => {
+  it('is never parsed in one piece, and each of its events knows its offset', async () => {
+    const fresh = await freshDatabase()
+    const streams = new PostgresStreams({ database: fresh.database })
+    const [source, path] = ['/test/source' as StreamPath, '/test/large' as StreamPath]
+    await streams.create(source, { contentType })
+    if (what === 'an append') await streams.create(path, { contentType })
+    const body = Buffer.from(
+      `[${Array.from({ length: 100_000 }, (_, n) => `{"headers":{"operation":"insert"},"value":${n},"text":"${'x'.repeat(30)}"}`)}]`,
+    )
+    const parse = jest.spyOn(JSON, 'parse')
 
-  const verdict = await streams.append(path, { contentType, body })
-  const longest = Math.max(...parse.mock.calls.map(([text]) => text.length))
-  parse.mockRestore()
-  const { rows } = await fresh.database.query(sql`SELECT convert_from(data, 'UTF8') AS text FROM stream_entries`)
-  const items = JSON.parse(`[${rows[0]?.text}]`) as { headers: { offset: string } }[]
-  const stored = { items: items.length, last: items.at(-1)?.headers.offset }
-  const tail = 'tail' in verdict ? verdict.tail : undefined
+    const verdict =
+      what === 'an append'
+        ? await streams.append(path, { contentType, body })
+        : await streams.create(path, what.endsWith('fork') ? { fork: { from: source }, body } : { contentType, body })
+    const longest = Math.max(...parse.mock.calls.map(([text]) => text.length))
+    parse.mockRestore()
+    const { rows } = await fresh.database.query(sql`SELECT convert_from(data, 'UTF8') AS text FROM stream_entries`)
+    const items = JSON.parse(`[${rows[0]?.text}]`) as { headers: { offset: string } }[]
+    const stored = { items: items.length, last: items.at(-1)?.headers.offset }
+    const { tail } = 'head' in verdict ? verdict.head : (verdict as { readonly tail?: string })
 
-  expect(verdict.outcome).toBe('appended')
-  expect(longest).toBeLessThan(1_100_000)
-  expect(stored).toEqual({ items: 100_000, last: tail })
-  await streams.close()
-  await fresh.drop()
+    expect(verdict.outcome).toBe(what === 'an append' ? 'appended' : 'created')
+    expect(longest).toBeLessThan(1_100_000)
+    expect(stored).toEqual({ items: 100_000, last: tail })
+    await streams.close()
+    await fresh.drop()
+  })
 })
